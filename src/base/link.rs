@@ -1,0 +1,65 @@
+//! How one datagram came, or is to leave.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Explicit congestion notification field of an IP header (RFC 3168).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ecn {
+    /// Not ECN-capable.
+    #[default]
+    NotEct,
+    /// ECN-capable, codepoint 1.
+    Ect1,
+    /// ECN-capable, codepoint 0.
+    Ect0,
+    /// Congestion experienced.
+    Ce,
+}
+
+/// The two ends of a datagram in the underlay.
+///
+/// IPv4 addresses are always written as IPv4, never v4-mapped: make one with [`Link::new`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Address of this host, where known: a reply leaves from the address that was spoken to.
+    pub local: Option<IpAddr>,
+    /// Address and port of the other side.
+    pub remote: SocketAddr,
+    /// The mark on the outer header.
+    pub ecn: Ecn,
+}
+
+impl Link {
+    /// A link to or from `remote`, with v4-mapped addresses turned into IPv4.
+    pub fn new(local: Option<IpAddr>, remote: SocketAddr) -> Self {
+        Self { local: local.map(|ip| ip.to_canonical()), remote: canonical(remote), ecn: Ecn::NotEct }
+    }
+
+    /// A link to `remote` from whichever address the host chooses.
+    pub fn to(remote: SocketAddr) -> Self {
+        Self::new(None, remote)
+    }
+}
+
+/// `address` with a v4-mapped IP turned into IPv4, and without flow label.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
+            None => {
+                let mut v6 = v6;
+                v6.set_flowinfo(0);
+                SocketAddr::V6(v6)
+            }
+        },
+    }
+}
+
+/// The 16-byte form of an address (PROTOCOL §1): IPv4 is v4-mapped.
+pub fn mapped(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}

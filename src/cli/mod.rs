@@ -1,0 +1,1 @@
+//! Layer 6: the command line. Imports `control`, `config`, `crypto` and `daemon`.

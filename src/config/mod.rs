@@ -1,0 +1,1 @@
+//! Layer 4: files to values. Imports `base`, `crypto` and `overlay`.

@@ -1,0 +1,1 @@
+//! Layer 4: the local administration protocol. Imports `base` and `config`.

@@ -1,0 +1,1 @@
+//! Layer 1: looking at the IP packets inside the tunnel. Imports `base`.

@@ -1,0 +1,3 @@
+//! The handfast program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Layer 2: where inner packets go. Imports `base` and `ip`.

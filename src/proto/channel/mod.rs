@@ -1,0 +1,1 @@
+//! Reliable channels, parts of large packets, packing: what travels inside one session.

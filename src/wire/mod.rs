@@ -1,0 +1,1 @@
+//! Layer 2: bytes to values and back. Imports `base`.
