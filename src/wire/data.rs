@@ -68,6 +68,11 @@ impl<'a> DataWriter<'a> {
         Self { buffer, len: DATA_HEADER, frames: 0 }
     }
 
+    /// Continues a packet of which `len` bytes and `frames` frames stand in `buffer` already.
+    pub const fn resume(buffer: &'a mut [u8], len: usize, frames: u8) -> Self {
+        Self { buffer, len, frames }
+    }
+
     /// Appends `frame`.
     ///
     /// # Errors
@@ -88,6 +93,11 @@ impl<'a> DataWriter<'a> {
     /// Bytes left for frames; compare with [`Frame::encoded_len`].
     pub const fn room(&self) -> usize {
         if self.frames == u8::MAX { 0 } else { self.buffer.len().saturating_sub(self.len) }
+    }
+
+    /// Bytes written so far, the header included.
+    pub const fn written(&self) -> usize {
+        self.len
     }
 
     /// Frames written so far.

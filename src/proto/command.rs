@@ -1,0 +1,115 @@
+//! What the shell tells the core, and what the core shows of itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::event::Drops;
+use crate::base::{PeerId, PeerIndex};
+use crate::crypto::aead::Cipher;
+use crate::overlay::flow::ChannelRules;
+
+/// What a node is made from.
+#[derive(Clone, Debug, Default)]
+pub struct NodeConfig {
+    /// The peers; their place here is their [`PeerIndex`].
+    pub peers: Vec<PeerConfig>,
+    /// Overlay addresses of this node: the sources of ICMP errors.
+    pub addresses: Vec<IpAddr>,
+    /// Flows that travel reliably.
+    pub channels: ChannelRules,
+    /// Whether AES-256-GCM is fast on this hardware (PROTOCOL §5.1).
+    pub prefers_aes: bool,
+}
+
+/// One static peer.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Its identity.
+    pub id: PeerId,
+    /// Where it may be reached; only the first eight are greeted (PROTOCOL §13).
+    pub endpoints: Vec<SocketAddr>,
+    /// Destinations behind it, which are also the only sources it may use.
+    pub prefixes: Vec<IpNet>,
+    /// Something is sent at least this often, for peers behind a NAT.
+    pub keepalive: Option<Duration>,
+}
+
+/// What the shell tells the core.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A peer has these addresses from now on.
+    SetEndpoints {
+        /// Whose.
+        peer: PeerIndex,
+        /// All of them.
+        endpoints: Vec<SocketAddr>,
+    },
+    /// Say goodbye to every peer; nothing new begins after this.
+    Shutdown,
+}
+
+/// What a node shows of itself.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// In the order of [`NodeConfig::peers`].
+    pub peers: Vec<PeerStatus>,
+    /// What was dropped and belongs to no peer, or to any.
+    pub drops: Drops,
+}
+
+/// What a node shows of one peer.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its identity.
+    pub id: PeerId,
+    /// Whether an attempt to reach it is under way.
+    pub connecting: bool,
+    /// The session that is sent on.
+    pub session: Option<SessionStatus>,
+    /// Counters over the life of the process.
+    pub traffic: Traffic,
+    /// Since a valid sealed packet arrived.
+    pub last_received: Option<Duration>,
+    /// Packets that wait for a session.
+    pub waiting: usize,
+    /// What was dropped of its authenticated packets, and of packets for it.
+    pub drops: Drops,
+}
+
+/// What a node shows of one session.
+#[derive(Clone, Debug)]
+pub struct SessionStatus {
+    /// Since it was confirmed.
+    pub age: Duration,
+    /// Where its packets go.
+    pub endpoint: SocketAddr,
+    /// How they are sealed.
+    pub cipher: Cipher,
+    /// Number of the present epoch; from 1 on the keys are post-quantum (PROTOCOL §4.5).
+    pub epoch: u64,
+    /// Smoothed round trip.
+    pub rtt: Option<Duration>,
+    /// Largest plaintext of a sealed packet, in bytes.
+    pub datagram_limit: usize,
+}
+
+/// Counters of what was carried for a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sealed datagrams received and opened.
+    pub rx_datagrams: u64,
+    /// Bytes of IP packets delivered.
+    pub rx_bytes: u64,
+    /// IP packets delivered.
+    pub rx_packets: u64,
+    /// Sealed datagrams sent.
+    pub tx_datagrams: u64,
+    /// Bytes of IP packets sent.
+    pub tx_bytes: u64,
+    /// IP packets sent.
+    pub tx_packets: u64,
+    /// Sessions confirmed.
+    pub sessions: u64,
+}

@@ -1,0 +1,32 @@
+//! Making a session with a peer: hello, hello retry, hello, hello answer (PROTOCOL §4).
+//!
+//! The initiator is a small state machine per attempt; the responder keeps no state before a valid cookie. What follows the answer (offer and finish)
+//! happens inside the session.
+
+pub(crate) mod initiator;
+pub(crate) mod responder;
+
+use crate::base::PeerId;
+use crate::crypto::keys::IdentitySecret;
+use crate::crypto::schedule::Net;
+
+/// The peer's hardware is fast at AES-256-GCM (PROTOCOL §4.5).
+pub(crate) const CAP_AES: u32 = 0x0000_0001;
+/// The peer understands part frames.
+pub(crate) const CAP_PARTS: u32 = 0x0000_0002;
+
+/// What every handshake of this node needs to know of itself.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) identity: IdentitySecret,
+    pub(crate) id: PeerId,
+    pub(crate) net: Net,
+    pub(crate) caps: u32,
+}
+
+impl Local {
+    pub(crate) fn new(identity: IdentitySecret, net: Net, prefers_aes: bool) -> Self {
+        let caps = if prefers_aes { CAP_AES | CAP_PARTS } else { CAP_PARTS };
+        Self { id: identity.id(), identity, net, caps }
+    }
+}

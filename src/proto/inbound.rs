@@ -1,0 +1,422 @@
+//! `impl Node`: a datagram comes in and becomes a hello, a retry, an answer, a ping, or a sealed packet with frames.
+
+use std::time::Instant;
+
+use super::channel::FrameFault;
+use super::command::Traffic;
+use super::event::{Dropped, Drops, Ended, Event};
+use super::handshake::responder::{self, Proof};
+use super::node::Node;
+use super::peer::Peer;
+use super::session::epoch::Opened;
+use super::session::{Context, Outcome, Serial, Session, Which};
+use crate::base::{Link, PeerIndex, TunSink, TxSink};
+use crate::crypto::equal;
+use crate::ip::packet::IpPacket;
+use crate::overlay::routes::RouteTable;
+use crate::proto::handshake::initiator::split;
+use crate::wire::data::Frames;
+use crate::wire::frame::Frame;
+use crate::wire::hello::{CookieKind, Hello, encode_cookie_packet};
+use crate::wire::packet::Packet;
+use crate::wire::sealed::{HEADER, SealedHeader};
+
+/// Half-open sessions of all peers together (PROTOCOL §4.4).
+const MAX_HALF_OPEN: usize = 1024;
+/// Epochs that may share a session index: more than two is already beyond all probability.
+const MAX_OWNERS: usize = 4;
+/// Channels from here on are unreliable (PROTOCOL §9.2).
+const FIRST_UNRELIABLE: u8 = 128;
+
+impl Node {
+    /// Takes one datagram of the underlay, which it decrypts in place. What is inside goes to `tun`, what must be answered at once to `tx`.
+    ///
+    /// # Errors
+    /// Why the datagram was dropped; it is counted already. A dropped datagram has changed nothing else.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        link: Link,
+        datagram: &mut [u8],
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) -> Result<(), Dropped> {
+        let result = match Packet::decode(datagram) {
+            Ok(Packet::Sealed(header)) => self.handle_sealed(now, link, header, datagram, tx, tun),
+            Ok(Packet::Hello(hello)) => self.handle_hello(now, link, &hello, tx),
+            Ok(Packet::HelloAnswer(answer)) => self.handle_answer(now, link, &answer),
+            Ok(Packet::HelloRetry(cookie)) => self.handle_retry(now, link, cookie),
+            Ok(Packet::Ping(cookie)) => self.handle_ping(now, link, cookie, tx),
+            Ok(Packet::PingAnswer(_)) => Err(Dropped::Unexpected),
+            Ok(Packet::Data(_)) | Err(_) => Err(Dropped::Malformed),
+        };
+        if let Err(reason) = result {
+            self.drops.count(reason);
+        }
+        result
+    }
+
+    /// PROTOCOL §4.1 and §4.3, step by step.
+    fn handle_hello(
+        &mut self,
+        now: Instant,
+        link: Link,
+        hello: &Hello<'_>,
+        tx: &mut impl TxSink,
+    ) -> Result<(), Dropped> {
+        if self.stopping {
+            return Err(Dropped::Ignored);
+        }
+        match self.responder.check_cookie(now, link.remote, hello, &self.local)? {
+            Proof::Cookie => {}
+            Proof::Retry(retry) => {
+                tx.transmit(link, retry.len(), |slot| slot.copy_from_slice(&retry));
+                return Ok(());
+            }
+        }
+        let peer = self.peers.by_id(&hello.identity()).ok_or(Dropped::UnknownPeer)?;
+        if let Some(answer) = peer.stored_answer(link, hello.bytes()) {
+            tx.transmit(link, answer.len(), |slot| slot.copy_from_slice(answer));
+            return Ok(());
+        }
+        self.responder.admit(now, link.remote)?;
+        responder::verify_hello(&self.local, hello)?;
+        peer.may_answer_hello(now)?;
+        let accepted = responder::answer(&self.local, hello, &mut self.rng)?;
+        tx.transmit(link, accepted.answer.len(), |slot| slot.copy_from_slice(&accepted.answer));
+        let index = peer.index;
+        let serial = self.next_serial();
+        let session = Session::offered(now, serial, link, hello.bytes(), accepted, (&self.local, &mut self.rng));
+        self.add_half_open(now, index, session);
+        Ok(())
+    }
+
+    /// Half-open sessions are bounded over all peers; the oldest makes room.
+    fn add_half_open(&mut self, now: Instant, index: PeerIndex, session: Session) {
+        self.half_open.push_back((index, session.serial));
+        if self.half_open.len() > MAX_HALF_OPEN
+            && let Some((oldest, serial)) = self.half_open.pop_front()
+            && let Some(peer) = self.peers.get_mut(oldest)
+            && peer.session(serial).is_some_and(Session::is_half_open)
+        {
+            peer.remove(serial);
+            self.peers.settle(now, oldest);
+        }
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.add_half_open(session);
+        }
+        self.settle(now, index);
+    }
+
+    /// PROTOCOL §4.2. The retry names nobody: the address tells whose it may be, its tag whose it is.
+    fn handle_retry(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> Result<(), Dropped> {
+        let mut result = Err(Dropped::Unexpected);
+        for index in self.peers.greeted_at(link.remote) {
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            let Some(attempt) = &mut peer.attempt else {
+                continue;
+            };
+            result = attempt.on_retry(now, link.remote, cookie, &self.local, &peer.id);
+            if result.is_ok() {
+                self.settle(now, index);
+                break;
+            }
+        }
+        result
+    }
+
+    /// PROTOCOL §4.4, last paragraph.
+    fn handle_answer(&mut self, now: Instant, link: Link, answer: &Hello<'_>) -> Result<(), Dropped> {
+        let peer = self.peers.by_id(&answer.identity()).ok_or(Dropped::UnknownPeer)?;
+        let attempt = peer.attempt.as_mut().ok_or(Dropped::Unexpected)?;
+        attempt.may_examine(now, link.remote)?;
+        let answered = attempt.verify_answer(now, &self.local, &peer.id, answer)?;
+        let index = peer.index;
+        let serial = self.next_serial();
+        // Without a local address: if this host's address changes, its datagrams leave from the new one.
+        let session =
+            Session::initiated(now, serial, Link::to(link.remote), answered.epoch, answered.rtt, &mut self.rng);
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.add_initiated(session);
+        }
+        self.settle(now, index);
+        Ok(())
+    }
+
+    /// PROTOCOL §8.4.
+    fn handle_ping(
+        &mut self,
+        now: Instant,
+        link: Link,
+        cookie: &[u8; 32],
+        tx: &mut impl TxSink,
+    ) -> Result<(), Dropped> {
+        let (n, mac) = split(cookie);
+        if !equal(&self.local.net.ping_mac(&self.local.id, &n), &mac) {
+            return Err(Dropped::BadMac);
+        }
+        if !self.pings.take(now, link.remote.ip()) {
+            return Err(Dropped::RateLimited);
+        }
+        let mut pong = *cookie;
+        pong[16..].copy_from_slice(&self.local.net.pong_mac(&self.local.id, &n));
+        let packet = encode_cookie_packet(CookieKind::PingAnswer, &pong);
+        tx.transmit(link, packet.len(), |slot| slot.copy_from_slice(&packet));
+        Ok(())
+    }
+
+    /// PROTOCOL §6.
+    fn handle_sealed(
+        &mut self,
+        now: Instant,
+        link: Link,
+        header: SealedHeader,
+        datagram: &mut [u8],
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) -> Result<(), Dropped> {
+        let mut owners = [None; MAX_OWNERS];
+        for (slot, owner) in owners.iter_mut().zip(self.peers.owners(header.index)) {
+            *slot = Some(owner);
+        }
+        let count = owners.iter().flatten().count();
+        let mut result = Err(Dropped::UnknownSession);
+        for (tried, &(index, serial, which)) in owners.iter().flatten().enumerate() {
+            // A failed opening destroys the bytes, so all but the last of several owners get a copy.
+            let mut copy = if tried + 1 < count { Some(datagram.to_vec()) } else { None };
+            let bytes = copy.as_deref_mut().unwrap_or(datagram);
+            let session = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial));
+            result = session.map_or(Err(Dropped::UnknownSession), |session| session.open(now, which, &header, bytes));
+            if let Ok(opened) = result {
+                let arrival = Arrival { now, link, index, serial, which };
+                let plaintext = bytes.get(HEADER..HEADER + opened.len).unwrap_or_default();
+                self.handle_opened(&arrival, opened, plaintext, tx, tun);
+                return Ok(());
+            }
+        }
+        result.map(|_| ())
+    }
+
+    /// A datagram that a peer has sealed: from here on it may change things.
+    fn handle_opened(
+        &mut self,
+        arrival: &Arrival,
+        opened: Opened,
+        plaintext: &[u8],
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) {
+        let Arrival { now, link, index, serial, which } = *arrival;
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(session) = peer.session_mut(serial) else {
+            return;
+        };
+        if session.on_authentic(now, which, opened, link, &mut self.rng) {
+            peer.on_confirmed(now, serial, &mut self.events);
+        }
+        peer.on_authentic(now, serial, &self.local);
+        match Packet::decode(plaintext) {
+            Ok(Packet::Data(frames)) => self.handle_frames(arrival, opened.epoch, frames, tun),
+            Ok(Packet::Ping(cookie)) => {
+                if peer.session_mut(serial).is_some_and(|session| session.path.may_answer(now)) {
+                    self.send_cookie(now, (index, serial), link, CookieKind::PingAnswer, cookie, tx);
+                } else {
+                    peer.drops.count(Dropped::RateLimited);
+                }
+            }
+            Ok(Packet::PingAnswer(cookie)) => {
+                if peer.session_mut(serial).is_some_and(|session| session.path.on_answer(link, cookie)) {
+                    self.events.push(Event::Moved { peer: index });
+                } else {
+                    peer.drops.count(Dropped::Unexpected);
+                }
+            }
+            Ok(Packet::Hello(_) | Packet::HelloAnswer(_) | Packet::HelloRetry(_) | Packet::Sealed(_)) | Err(_) => {
+                peer.drops.count(Dropped::Malformed)
+            }
+        }
+        self.settle(now, index);
+    }
+
+    /// The frames of one data packet, then the records they completed.
+    fn handle_frames(&mut self, arrival: &Arrival, epoch: u64, frames: Frames<'_>, tun: &mut impl TunSink) {
+        let Arrival { now, index, serial, .. } = *arrival;
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Peer { sessions, traffic, drops, .. } = peer;
+        let Some(session) = sessions.iter_mut().find(|session| session.serial == serial) else {
+            return;
+        };
+        let mut delivery = Delivery { index, routes: &self.routes, traffic, drops, tun };
+        let mut ended = None;
+        let mut frames = frames;
+        for frame in frames.by_ref() {
+            match frame {
+                Ok(frame) => {
+                    if let Err(end) = delivery.handle_frame(now, session, epoch, &frame) {
+                        ended = Some(end);
+                        break;
+                    }
+                }
+                Err(_) => delivery.drops.count(Dropped::BadFrame),
+            }
+        }
+        delivery.drops.count_many(Dropped::BadFrame, u64::from(frames.remaining()).saturating_sub(1));
+        let mut control = Vec::new();
+        while let Some((channel, record)) = session.channels.poll_record() {
+            if channel == 0 {
+                control.push(record);
+            } else {
+                delivery.deliver(&record);
+            }
+        }
+        if ended.is_none() {
+            ended = self.handle_records(now, index, serial, &control).err();
+        }
+        if let Some(reason) = ended {
+            self.end_session(now, index, serial, reason);
+        }
+    }
+
+    /// Control records, in order (PROTOCOL §9.3). An error ends the session.
+    fn handle_records(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        serial: Serial,
+        records: &[Vec<u8>],
+    ) -> Result<(), Ended> {
+        for record in records {
+            let Some(peer) = self.peers.get_mut(index) else {
+                return Ok(());
+            };
+            let id = peer.id;
+            let Some(session) = peer.session_mut(serial) else {
+                return Ok(());
+            };
+            let mut context = Context { now, local: &self.local, peer: &id, rng: &mut self.rng };
+            match session.on_record(record, &mut context)? {
+                Outcome::Handled => {}
+                Outcome::Confirmed => peer.on_confirmed(now, serial, &mut self.events),
+                Outcome::Ignored => peer.drops.count(Dropped::Ignored),
+            }
+        }
+        Ok(())
+    }
+
+    fn end_session(&mut self, now: Instant, index: PeerIndex, serial: Serial, reason: Ended) {
+        if let Some(peer) = self.peers.get_mut(index)
+            && peer.remove(serial)
+        {
+            self.events.push(Event::Disconnected { peer: index, reason });
+        }
+        self.settle(now, index);
+    }
+}
+
+/// Where and when a sealed packet came in.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    now: Instant,
+    link: Link,
+    index: PeerIndex,
+    serial: Serial,
+    which: Which,
+}
+
+/// What the frames of one packet may touch besides their session.
+struct Delivery<'a, T> {
+    index: PeerIndex,
+    routes: &'a RouteTable,
+    traffic: &'a mut Traffic,
+    drops: &'a mut Drops,
+    tun: &'a mut T,
+}
+
+impl<T: TunSink> Delivery<'_, T> {
+    /// One frame (PROTOCOL §9). An error ends the session.
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        epoch: u64,
+        frame: &Frame<'_>,
+    ) -> Result<(), Ended> {
+        match *frame {
+            Frame::ReliableData { channel, sequence, ack, data } => {
+                let allowed = if epoch == 0 { channel == 0 } else { channel < FIRST_UNRELIABLE };
+                if !allowed {
+                    self.drops.count(Dropped::WrongChannel);
+                    return Ok(());
+                }
+                if sequence != 0 {
+                    session.on_content(now);
+                }
+                return self.reliable(now, session, channel, (sequence, ack, data));
+            }
+            Frame::UnreliableData { channel, data } => {
+                if epoch == 0 || channel < FIRST_UNRELIABLE {
+                    self.drops.count(Dropped::WrongChannel);
+                } else {
+                    session.on_content(now);
+                    self.deliver(data);
+                }
+            }
+            Frame::Part { channel, number, index, count, data } => {
+                if epoch == 0 || channel < FIRST_UNRELIABLE {
+                    self.drops.count(Dropped::WrongChannel);
+                    return Ok(());
+                }
+                session.on_content(now);
+                match session.reassembly.on_part(now, number, index, count, data) {
+                    Ok(Some(packet)) => self.deliver(&packet),
+                    Ok(None) => {}
+                    Err(_) => self.drops.count(Dropped::BadPart),
+                }
+            }
+            Frame::PeersListRequest { .. }
+            | Frame::IntroductionRequest { .. }
+            | Frame::Introduction { .. }
+            | Frame::IntroductionAck { .. } => self.drops.count(Dropped::Ignored),
+        }
+        Ok(())
+    }
+
+    /// A message or an acknowledgement of a reliable channel (PROTOCOL §10).
+    fn reliable(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        channel: u8,
+        (sequence, ack, data): (u32, u32, &[u8]),
+    ) -> Result<(), Ended> {
+        match session.channels.on_frame(now, channel, sequence, ack, data) {
+            Ok(_) => {}
+            Err(FrameFault::Duplicate) => self.drops.count(Dropped::DuplicateMessage),
+            Err(FrameFault::BeyondWindow) => self.drops.count(Dropped::BeyondWindow),
+            Err(FrameFault::Malformed) => self.drops.count(Dropped::BadAcknowledgement),
+            Err(FrameFault::RecordLength) => return Err(Ended::Fault),
+        }
+        Ok(())
+    }
+
+    /// An IP packet for the overlay interface (PROTOCOL §11.3).
+    fn deliver(&mut self, packet: &[u8]) {
+        let Ok(inner) = IpPacket::parse(packet) else {
+            self.drops.count(Dropped::BadInner);
+            return;
+        };
+        if !self.routes.permits(self.index, inner.src()) {
+            self.drops.count(Dropped::SpoofedSource);
+            return;
+        }
+        self.traffic.rx_packets += 1;
+        self.traffic.rx_bytes += packet.len() as u64;
+        self.tun.deliver(packet);
+    }
+}

@@ -1,0 +1,126 @@
+//! The node: owns everything below and routes inputs to it. It holds no protocol rules of its own.
+//!
+//! What comes in stands in `inbound` (datagrams), `outbound` (packets of the overlay interface, and whatever the node itself decides to send) and `tick` (time and commands).
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::bucket::{PrefixBuckets, Rate};
+use super::command::{NodeConfig, NodeStatus};
+use super::event::{Drops, Event};
+use super::handshake::Local;
+use super::handshake::responder::Responder;
+use super::packing::Packing;
+use super::peers::PeerTable;
+use super::session::Serial;
+use crate::base::{PeerId, PeerIndex, Rng};
+use crate::crypto::keys::IdentitySecret;
+use crate::crypto::schedule::Net;
+use crate::crypto::secret::Secret;
+use crate::overlay::flow::ChannelRules;
+use crate::overlay::routes::RouteTable;
+use crate::wire::sealed::MAX_DATAGRAM;
+
+/// Clear pings that are answered (PROTOCOL §8.4).
+const PINGS: Rate = Rate { per_second: 5, burst: 10 };
+/// Between the first hellos to the peers of the configuration.
+const GREETING_PACE: Duration = Duration::from_millis(10);
+
+/// A Handfast node without input and output. The contract of its methods stands in [`crate::proto`].
+#[derive(Debug)]
+pub struct Node {
+    pub(super) local: Local,
+    pub(super) rng: Rng,
+    pub(super) responder: Responder,
+    pub(super) pings: PrefixBuckets,
+    pub(super) peers: PeerTable,
+    /// Half-open sessions in the order of their making; those that were confirmed meanwhile count until they come to the front.
+    pub(super) half_open: VecDeque<(PeerIndex, Serial)>,
+    pub(super) routes: RouteTable,
+    pub(super) rules: ChannelRules,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) packing: Packing,
+    /// Room for one datagram.
+    pub(super) scratch: Box<[u8]>,
+    pub(super) events: Vec<Event>,
+    pub(super) drops: Drops,
+    pub(super) serials: u64,
+    pub(super) stopping: bool,
+}
+
+impl Node {
+    /// A node that greets every peer whose address is known, ten milliseconds apart.
+    ///
+    /// `rng` is the only source of its randomness: the same seed and the same inputs give the same bytes.
+    pub fn new(config: NodeConfig, identity: IdentitySecret, mut rng: Rng, now: Instant) -> Self {
+        // A node without a mesh has no secret: PROTOCOL §1, `psk`.
+        let net = Net::new(&Secret::fill(|psk| psk.fill(0)));
+        let mut routes = RouteTable::new();
+        for (peer, index) in config.peers.iter().zip(0..) {
+            for &prefix in &peer.prefixes {
+                routes.insert(prefix, PeerIndex(index));
+            }
+        }
+        let mut node = Self {
+            local: Local::new(identity, net, config.prefers_aes),
+            responder: Responder::new(now, &mut rng),
+            pings: PrefixBuckets::new(PINGS, &mut rng),
+            rng,
+            peers: PeerTable::new(&config.peers),
+            half_open: VecDeque::new(),
+            routes,
+            rules: config.channels,
+            addresses: config.addresses,
+            packing: Packing::new(),
+            scratch: vec![0; MAX_DATAGRAM].into_boxed_slice(),
+            events: Vec::new(),
+            drops: Drops::default(),
+            serials: 0,
+            stopping: false,
+        };
+        let mut at = now;
+        for index in node.peers.indexes() {
+            if let Some(peer) = node.peers.get_mut(index) {
+                peer.begin_attempt(at, &mut node.rng, &mut node.events);
+                node.peers.settle(now, index);
+                node.peers.wake(index);
+                at += GREETING_PACE;
+            }
+        }
+        node
+    }
+
+    /// The identity that peers know it by.
+    pub fn id(&self) -> PeerId {
+        self.local.id
+    }
+
+    /// The next thing that happened, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if self.events.is_empty() { None } else { Some(self.events.remove(0)) }
+    }
+
+    /// When [`Node::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        Some(
+            self.peers.deadline().map_or(self.responder.deadline(), |deadline| deadline.min(self.responder.deadline())),
+        )
+    }
+
+    /// What an operator may see.
+    pub fn status(&self, now: Instant) -> NodeStatus {
+        NodeStatus { peers: self.peers.iter().map(|peer| peer.status(now)).collect(), drops: self.drops.clone() }
+    }
+
+    pub(super) fn next_serial(&mut self) -> Serial {
+        self.serials += 1;
+        Serial(self.serials)
+    }
+
+    /// After anything was done with a peer.
+    pub(super) fn settle(&mut self, now: Instant, index: PeerIndex) {
+        self.peers.settle(now, index);
+        self.peers.wake(index);
+    }
+}

@@ -1,0 +1,333 @@
+//! `impl Node`: packets of the overlay interface go out, and so does whatever the node itself decides to send.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::channel::parts;
+use super::event::Dropped;
+use super::node::Node;
+use super::session::{KeepaliveKind, Lane, Serial};
+use crate::base::{Link, PeerIndex, TunSink, TxSink};
+use crate::ip::icmp;
+use crate::ip::packet::IpPacket;
+use crate::wire::data::{DATA_HEADER, DataWriter};
+use crate::wire::frame::{Frame, PART_OVERHEAD, UNRELIABLE_OVERHEAD};
+use crate::wire::hello::{CookieKind, encode_cookie_packet};
+use crate::wire::sealed::{HEADER, TAG};
+
+/// The unreliable channel that senders use (PROTOCOL §9.2).
+const UNRELIABLE: u8 = 128;
+/// Datagrams with reliable frames that one peer may send before the next peer has its turn.
+const BURST: usize = 16;
+
+impl Node {
+    /// Takes one IP packet of the overlay interface. What cannot be delivered is answered by ICMP into `tun`.
+    ///
+    /// The packet may stay in an open data packet until [`Node::poll_transmit`] or [`Node::flush`] is called.
+    ///
+    /// # Errors
+    /// Why the packet was dropped; it is counted already.
+    pub fn handle_tun(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) -> Result<(), Dropped> {
+        let Ok(inner) = IpPacket::parse(packet) else {
+            self.drops.count(Dropped::NotIp);
+            return Err(Dropped::NotIp);
+        };
+        let Some(index) = self.routes.route(inner.dst()) else {
+            self.answer_unreachable(&inner, tun);
+            self.drops.count(Dropped::NoRoute);
+            return Err(Dropped::NoRoute);
+        };
+        if self.peers.get_mut(index).is_some_and(|peer| peer.carries_user_data()) {
+            return self.send_ip(now, index, &inner, tx);
+        }
+        let Some(peer) = self.peers.get_mut(index).filter(|_| !self.stopping) else {
+            return Err(Dropped::NoRoute);
+        };
+        let made_room = peer.waiting.push(now, packet);
+        peer.drops.count_many(Dropped::WaitedTooLong, made_room);
+        peer.begin_attempt(now, &mut self.rng, &mut self.events);
+        self.settle(now, index);
+        Ok(())
+    }
+
+    fn answer_unreachable(&self, inner: &IpPacket<'_>, tun: &mut impl TunSink) {
+        let own = self.addresses.iter().find(|own| own.is_ipv4() == inner.dst().is_ipv4());
+        if let Some(answer) = own.and_then(|&own| icmp::unreachable(inner, own)) {
+            tun.deliver(&answer);
+        }
+    }
+
+    /// Sends one IP packet on the session of a peer that carries user data.
+    fn send_ip(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        inner: &IpPacket<'_>,
+        tx: &mut impl TxSink,
+    ) -> Result<(), Dropped> {
+        let channel = self.rules.channel_for(inner);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return Err(Dropped::NoRoute);
+        };
+        let Some(session) = peer.sending() else {
+            return Err(Dropped::NoRoute);
+        };
+        let packet = inner.bytes();
+        let room = session.datagram_limit() - DATA_HEADER;
+        let result = if let Some(channel) = channel {
+            session.channels.send(now, channel, packet).map_err(|_| Dropped::ReliableFull)
+        } else if UNRELIABLE_OVERHEAD + packet.len() <= room {
+            self.pack(now, index, &Frame::UnreliableData { channel: UNRELIABLE, data: packet }, tx);
+            Ok(())
+        } else if session.takes_parts() {
+            let number = session.part_number;
+            session.part_number = number.wrapping_add(1);
+            self.send_parts(now, index, number, packet, room - PART_OVERHEAD, tx)
+        } else {
+            Err(Dropped::TooLarge)
+        };
+        if let Some(peer) = self.peers.get_mut(index) {
+            match result {
+                Ok(()) => {
+                    peer.traffic.tx_packets += 1;
+                    peer.traffic.tx_bytes += packet.len() as u64;
+                    peer.on_sent(now);
+                    if let Some(session) = peer.sending() {
+                        session.mark_used();
+                    }
+                }
+                Err(reason) => peer.drops.count(reason),
+            }
+        }
+        self.settle(now, index);
+        result
+    }
+
+    /// Cuts a large packet into parts of nearly equal size (PROTOCOL §11.2).
+    fn send_parts(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        number: u32,
+        packet: &[u8],
+        room: usize,
+        tx: &mut impl TxSink,
+    ) -> Result<(), Dropped> {
+        let parts = parts::split(packet, room).ok_or(Dropped::TooLarge)?;
+        let count = parts.number();
+        for (part, data) in (0u8..).zip(parts) {
+            self.pack(now, index, &Frame::Part { channel: UNRELIABLE, number, index: part, count, data }, tx);
+        }
+        Ok(())
+    }
+
+    /// Puts a frame into the open data packet, sending the packet before it where it must.
+    fn pack(&mut self, now: Instant, index: PeerIndex, frame: &Frame<'_>, tx: &mut impl TxSink) {
+        if self.packing.owner().is_some_and(|owner| owner != index) {
+            self.flush(now, tx);
+        }
+        let Some(limit) =
+            self.peers.get_mut(index).and_then(|peer| peer.sending()).map(|session| session.datagram_limit())
+        else {
+            return;
+        };
+        if !self.packing.push(index, frame, limit) {
+            self.flush(now, tx);
+            let fits = self.packing.push(index, frame, limit);
+            debug_assert!(fits, "a frame is cut to fit an empty packet");
+        }
+    }
+
+    /// Sends the open data packet, if there is one. To be called when no more packets are ready.
+    pub fn flush(&mut self, now: Instant, tx: &mut impl TxSink) {
+        let Some(peer) = self.packing.owner().and_then(|owner| self.peers.get_mut(owner)) else {
+            return;
+        };
+        let Some(session) = peer.sending() else {
+            // The session ended in between: its packet goes with it.
+            self.packing.close(0, |_| {});
+            return;
+        };
+        let limit = session.datagram_limit();
+        let user = session.scopes().iter().find(|(lane, _)| *lane == Lane::User).map(|&(_, scope)| scope);
+        let channels = &mut session.channels;
+        let (datagram, len) = self.packing.close(limit, |writer| {
+            if let Some(scope) = user {
+                channels.fill(now, writer, scope);
+            }
+        });
+        match session.seal(now, Lane::User, datagram, len) {
+            Ok(total) => {
+                let link = session.path.link();
+                tx.transmit(link, total, |slot| slot.copy_from_slice(&datagram[..total]));
+                peer.traffic.tx_datagrams += 1;
+            }
+            Err(reason) => peer.drops.count(reason),
+        }
+    }
+
+    /// Sends what is due: hellos, control records, reliable data, checks, keepalives. To be called after every input until it returns false.
+    pub fn poll_transmit(&mut self, now: Instant, tx: &mut impl TxSink) -> bool {
+        self.flush(now, tx);
+        let Some(index) = self.peers.pop_ready() else {
+            return false;
+        };
+        self.send_hellos(now, index, tx);
+        let serials: Vec<Serial> = match self.peers.get_mut(index) {
+            Some(peer) => peer.sessions.iter().map(|session| session.serial).collect(),
+            None => return true,
+        };
+        let mut more = false;
+        for serial in serials {
+            self.send_check(now, index, serial, tx);
+            more |= self.send_reliable(now, index, serial, tx);
+            self.send_keepalive(now, index, serial, tx);
+        }
+        self.send_waiting(now, index, tx);
+        self.peers.settle(now, index);
+        if more {
+            self.peers.wake(index);
+        }
+        true
+    }
+
+    fn send_hellos(&mut self, now: Instant, index: PeerIndex, tx: &mut impl TxSink) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let endpoints = peer.greetable();
+        let Some(attempt) = &mut peer.attempt else {
+            return;
+        };
+        let Some(greeting) = attempt.poll_greeting(now, &self.local, &peer.id, &endpoints, &mut self.rng) else {
+            return;
+        };
+        for to in greeting.to {
+            tx.transmit(Link::to(to), greeting.hello.len(), |slot| slot.copy_from_slice(&greeting.hello));
+        }
+        peer.on_greeted(now, &mut self.events);
+    }
+
+    /// The sealed ping of a path check.
+    fn send_check(&mut self, now: Instant, index: PeerIndex, serial: Serial, tx: &mut impl TxSink) {
+        let ping = self
+            .peers
+            .get_mut(index)
+            .and_then(|peer| peer.session_mut(serial))
+            .and_then(|session| session.path.poll_ping(now));
+        if let Some((link, cookie)) = ping {
+            self.send_cookie(now, (index, serial), link, CookieKind::Ping, &cookie, tx);
+        }
+    }
+
+    /// A sealed ping, or the answer to one.
+    pub(super) fn send_cookie(
+        &mut self,
+        now: Instant,
+        (index, serial): (PeerIndex, Serial),
+        link: Link,
+        kind: CookieKind,
+        cookie: &[u8; 32],
+        tx: &mut impl TxSink,
+    ) {
+        let packet = encode_cookie_packet(kind, cookie);
+        self.scratch[HEADER..HEADER + packet.len()].copy_from_slice(&packet);
+        self.send_scratch(now, (index, serial), Lane::Control, packet.len(), Some(link), tx);
+    }
+
+    /// Reliable frames and acknowledgements. True if more are due than one turn allows.
+    fn send_reliable(&mut self, now: Instant, index: PeerIndex, serial: Serial, tx: &mut impl TxSink) -> bool {
+        for _ in 0..BURST {
+            let mut sent = false;
+            let Some(session) = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial)) else {
+                return false;
+            };
+            for &(lane, scope) in session.scopes() {
+                let Some(session) = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial)) else {
+                    return false;
+                };
+                let end = HEADER + session.datagram_limit();
+                let mut writer = DataWriter::new(&mut self.scratch[HEADER..end]);
+                if session.channels.fill(now, &mut writer, scope) {
+                    let len = writer.finish();
+                    self.send_scratch(now, (index, serial), lane, len, None, tx);
+                    sent = true;
+                }
+            }
+            if !sent {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn send_keepalive(&mut self, now: Instant, index: PeerIndex, serial: Serial, tx: &mut impl TxSink) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let interval = peer.keepalive_of(serial);
+        let Some(session) = peer.session_mut(serial).filter(|session| session.is_confirmed()) else {
+            return;
+        };
+        let Some(kind) = session.keepalive_due(now, interval) else {
+            return;
+        };
+        if kind == KeepaliveKind::Configured {
+            session.mark_used();
+        }
+        let len = DataWriter::new(&mut self.scratch[HEADER..HEADER + DATA_HEADER]).finish();
+        self.send_scratch(now, (index, serial), Lane::Control, len, None, tx);
+    }
+
+    /// Packets that waited for a session.
+    fn send_waiting(&mut self, now: Instant, index: PeerIndex, tx: &mut impl TxSink) {
+        while let Some(packet) =
+            self.peers.get_mut(index).filter(|peer| peer.carries_user_data()).and_then(|peer| peer.waiting.pop())
+        {
+            if let Ok(inner) = IpPacket::parse(&packet) {
+                // A drop is counted where it happens.
+                let _ = self.send_ip(now, index, &inner, tx);
+            }
+        }
+        self.flush(now, tx);
+    }
+
+    /// Seals what stands in the scratch buffer and sends it, along the session's path unless another link is given.
+    fn send_scratch(
+        &mut self,
+        now: Instant,
+        (index, serial): (PeerIndex, Serial),
+        lane: Lane,
+        len: usize,
+        link: Option<Link>,
+        tx: &mut impl TxSink,
+    ) {
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
+        let Some(session) = peer.session_mut(serial) else {
+            return;
+        };
+        debug_assert!(HEADER + len + TAG <= self.scratch.len());
+        match session.seal(now, lane, &mut self.scratch, len) {
+            Ok(total) => {
+                let link = link.unwrap_or(session.path.link());
+                let datagram = &self.scratch[..total];
+                tx.transmit(link, total, |slot| slot.copy_from_slice(datagram));
+                peer.traffic.tx_datagrams += 1;
+            }
+            Err(reason) => peer.drops.count(reason),
+        }
+    }
+
+    /// An address of this node's overlay, for tests and status.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+}

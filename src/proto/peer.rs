@@ -1,0 +1,335 @@
+//! One peer: the attempt to reach it, its sessions, and what waits for it (PROTOCOL §7, §8.3).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::bucket::{Bucket, Rate};
+use super::command::{PeerConfig, PeerStatus, SessionStatus, Traffic};
+use super::event::{Dropped, Drops, Ended, Event};
+use super::handshake::Local;
+use super::handshake::initiator::Initiator;
+use super::session::{Serial, Session};
+use super::waiting::Waiting;
+use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
+use crate::wire::hello::HELLO_LEN;
+
+/// Silence after sending, before a new handshake (PROTOCOL §8.3).
+const UNANSWERED: Duration = Duration::from_secs(15);
+/// Hellos of one identity that are answered (PROTOCOL §4.3, step 6).
+const HELLOS: Rate = Rate { per_second: 1, burst: 10 };
+/// Confirmed sessions of one peer: the one sent on, and one that lingers.
+const MAX_CONFIRMED: usize = 2;
+/// Transmissions of an attempt after which names are looked up again, and then every so many.
+const RESOLVE_EVERY: u32 = 3;
+/// Names of one peer are not asked for more often.
+const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) index: PeerIndex,
+    pub(crate) id: PeerId,
+    endpoints: Vec<SocketAddr>,
+    keepalive: Option<Duration>,
+    /// Where the last confirmed session had it: greeted besides the configured addresses.
+    last_endpoint: Option<SocketAddr>,
+    pub(crate) attempt: Option<Initiator>,
+    pub(crate) sessions: Vec<Session>,
+    /// The session that is sent on.
+    active: Option<Serial>,
+    pub(crate) waiting: Waiting,
+    /// Since something was sent that nothing has answered.
+    unanswered_since: Option<Instant>,
+    last_received: Option<Instant>,
+    hellos: Bucket,
+    pub(crate) traffic: Traffic,
+    pub(crate) drops: Drops,
+    /// Indexes and addresses under which the table finds this peer.
+    pub(crate) registered: Vec<SessionIndex>,
+    pub(crate) registered_greeted: Vec<SocketAddr>,
+    sessions_removed: bool,
+    /// Names were asked for; not again before this.
+    resolve_after: Option<Instant>,
+    /// Where the node's schedule has it.
+    pub(crate) scheduled: Option<Instant>,
+    /// It stands in the node's queue of peers that may have something to send.
+    pub(crate) ready: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(index: PeerIndex, config: &PeerConfig) -> Self {
+        Self {
+            index,
+            id: config.id,
+            endpoints: config.endpoints.clone(),
+            keepalive: config.keepalive,
+            last_endpoint: None,
+            attempt: None,
+            sessions: Vec::new(),
+            active: None,
+            waiting: Waiting::default(),
+            unanswered_since: None,
+            last_received: None,
+            hellos: Bucket::default(),
+            traffic: Traffic::default(),
+            drops: Drops::default(),
+            registered: Vec::new(),
+            registered_greeted: Vec::new(),
+            sessions_removed: false,
+            resolve_after: None,
+            scheduled: None,
+            ready: false,
+        }
+    }
+
+    /// Starts to greet the peer, unless that is under way or its address is unknown.
+    pub(crate) fn begin_attempt(&mut self, now: Instant, rng: &mut Rng, events: &mut impl Extend<Event>) {
+        if self.attempt.is_some() {
+            return;
+        }
+        if self.greetable().is_empty() {
+            self.ask_for_addresses(now, events);
+            return;
+        }
+        self.attempt = Some(Initiator::new(now, rng));
+    }
+
+    /// The addresses to greet: where it was last, then the configured ones.
+    pub(crate) fn greetable(&self) -> Vec<SocketAddr> {
+        let mut all: Vec<SocketAddr> = self.last_endpoint.into_iter().collect();
+        all.extend(self.endpoints.iter().filter(|&&endpoint| Some(endpoint) != self.last_endpoint));
+        all
+    }
+
+    /// The operator, or a name lookup, gave new addresses.
+    pub(crate) fn set_endpoints(&mut self, now: Instant, endpoints: Vec<SocketAddr>, rng: &mut Rng) {
+        if endpoints == self.endpoints || endpoints.is_empty() {
+            return;
+        }
+        let had_none = self.endpoints.is_empty();
+        self.endpoints = endpoints;
+        if let Some(attempt) = &mut self.attempt {
+            attempt.on_new_endpoints(now);
+        } else if had_none && !self.carries_user_data() {
+            // A name that was looked up for the first time is like an address that was known from the start.
+            self.attempt = Some(Initiator::new(now, rng));
+        }
+    }
+
+    /// Whether something waits for a session.
+    fn wants_session(&self) -> bool {
+        !self.carries_user_data() && (!self.waiting.is_empty() || self.keepalive.is_some())
+    }
+
+    /// After a hello of the attempt was sent.
+    pub(crate) fn on_greeted(&mut self, now: Instant, events: &mut impl Extend<Event>) {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.transmissions() % RESOLVE_EVERY == 0) {
+            self.ask_for_addresses(now, events);
+        }
+    }
+
+    fn ask_for_addresses(&mut self, now: Instant, events: &mut impl Extend<Event>) {
+        if self.resolve_after.is_none_or(|after| now >= after) {
+            self.resolve_after = Some(now + RESOLVE_PAUSE);
+            events.extend([Event::Resolve { peer: self.index }]);
+        }
+    }
+
+    /// Whether one more hello of this identity is answered now. Asked only after its signature was verified.
+    pub(crate) fn may_answer_hello(&mut self, now: Instant) -> Result<(), Dropped> {
+        if self.hellos.take(now, HELLOS) { Ok(()) } else { Err(Dropped::RateLimited) }
+    }
+
+    /// The answer to a hello that was answered already.
+    pub(crate) fn stored_answer(&self, link: Link, hello: &[u8; HELLO_LEN]) -> Option<&[u8; HELLO_LEN]> {
+        self.sessions.iter().find_map(|session| session.stored_answer(link, hello))
+    }
+
+    /// Adds a half-open session; an older one makes room.
+    pub(crate) fn add_half_open(&mut self, session: Session) {
+        self.sessions.retain(|old| !old.is_half_open());
+        self.sessions_removed = true;
+        self.sessions.push(session);
+    }
+
+    /// Adds a session that this node initiated; an older unconfirmed one makes room.
+    pub(crate) fn add_initiated(&mut self, session: Session) {
+        self.sessions.retain(|old| old.is_confirmed() || old.is_half_open());
+        self.sessions_removed = true;
+        self.sessions.push(session);
+        self.attempt = None;
+    }
+
+    /// A session became confirmed: it is sent on from now on (PROTOCOL §7).
+    pub(crate) fn on_confirmed(&mut self, now: Instant, serial: Serial, events: &mut impl Extend<Event>) {
+        self.attempt = None;
+        self.traffic.sessions += 1;
+        let first = self.active.is_none();
+        self.activate(now, serial);
+        while self.sessions.iter().filter(|session| session.is_confirmed()).count() > MAX_CONFIRMED {
+            let Some(oldest) =
+                self.sessions.iter().position(|session| session.is_confirmed() && session.serial != serial)
+            else {
+                break;
+            };
+            self.sessions.remove(oldest);
+            self.sessions_removed = true;
+        }
+        if first {
+            events.extend([Event::Connected { peer: self.index }]);
+        }
+    }
+
+    /// A valid packet arrived on a session. The holder of the smaller key follows the peer (PROTOCOL §7).
+    pub(crate) fn on_authentic(&mut self, now: Instant, serial: Serial, local: &Local) {
+        self.traffic.rx_datagrams += 1;
+        self.last_received = Some(now);
+        self.unanswered_since = None;
+        let Some(session) = self.session(serial).filter(|session| session.is_confirmed()) else {
+            return;
+        };
+        if self.active == Some(serial) {
+            let remote = session.path.remote();
+            self.last_endpoint = Some(remote);
+        } else if local.id < self.id {
+            self.activate(now, serial);
+        }
+    }
+
+    /// Sends on `serial` from now on; what the old session has not delivered reliably goes with it.
+    fn activate(&mut self, now: Instant, serial: Serial) {
+        let old = self.active.replace(serial).filter(|&old| old != serial);
+        let undelivered =
+            old.and_then(|old| self.session_mut(old)).map(|old| old.channels.take_unacknowledged()).unwrap_or_default();
+        let Some(session) = self.session_mut(serial) else {
+            return;
+        };
+        let remote = session.path.remote();
+        let mut lost = 0;
+        for (channel, packet) in undelivered {
+            if session.channels.send(now, channel, &packet).is_err() {
+                lost += 1;
+            }
+        }
+        self.last_endpoint = Some(remote);
+        self.drops.count_many(Dropped::ReliableFull, lost);
+    }
+
+    /// Removes a session. True if it was the one sent on.
+    pub(crate) fn remove(&mut self, serial: Serial) -> bool {
+        self.sessions.retain(|session| session.serial != serial);
+        self.sessions_removed = true;
+        let was_active = self.active == Some(serial);
+        if was_active {
+            // A session that lingered is better than none.
+            self.active =
+                self.sessions.iter().rev().find(|session| session.is_confirmed()).map(|session| session.serial);
+        }
+        was_active && self.active.is_none()
+    }
+
+    /// Timers of the peer, its attempt and its sessions.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, local: &Local, rng: &mut Rng, events: &mut Vec<Event>) {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now)) {
+            self.attempt = None;
+            self.unanswered_since = None;
+            events.push(Event::Unreachable { peer: self.index });
+        }
+        let ended: Vec<(Serial, bool, Ended)> = self
+            .sessions
+            .iter_mut()
+            .filter_map(|session| {
+                let active = self.active == Some(session.serial);
+                let ended = session.handle_timeout(now, active, local, rng).err()?;
+                Some((session.serial, session.carries_user_data() && !session.is_confirmed(), ended))
+            })
+            .collect();
+        let mut retry = false;
+        for (serial, finishing, reason) in ended {
+            retry |= finishing;
+            if self.remove(serial) {
+                events.push(Event::Disconnected { peer: self.index, reason });
+            }
+        }
+        let expired = self.waiting.expire(now);
+        self.drops.count_many(Dropped::WaitedTooLong, expired);
+        let unanswered = self.unanswered_since.is_some_and(|since| now >= since + UNANSWERED);
+        if unanswered || retry || self.wants_session() {
+            self.begin_attempt(now, rng, events);
+        }
+        if unanswered && self.attempt.is_none() {
+            // Without an address there is nothing to do before the next packet wants out.
+            self.unanswered_since = None;
+        }
+    }
+
+    /// Whether a session was removed since this was asked last.
+    pub(crate) fn sessions_removed(&mut self) -> bool {
+        std::mem::take(&mut self.sessions_removed)
+    }
+
+    /// The earliest moment at which a timer of this peer has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let unanswered = self.unanswered_since.filter(|_| self.attempt.is_none()).map(|since| since + UNANSWERED);
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|session| session.deadline(self.active == Some(session.serial), self.keepalive))
+            .min();
+        [self.attempt.as_ref().map(Initiator::deadline), unanswered, sessions, self.waiting.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Something was sent that the peer should react to.
+    pub(crate) fn on_sent(&mut self, now: Instant) {
+        self.unanswered_since.get_or_insert(now);
+    }
+
+    /// The configured keepalive, if `serial` is the session sent on.
+    pub(crate) fn keepalive_of(&self, serial: Serial) -> Option<Duration> {
+        self.keepalive.filter(|_| self.active == Some(serial))
+    }
+
+    /// The session that user data is sent on.
+    pub(crate) fn sending(&mut self) -> Option<&mut Session> {
+        match self.active {
+            Some(active) => self.session_mut(active),
+            None => self.sessions.iter_mut().find(|session| session.carries_user_data()),
+        }
+    }
+
+    pub(crate) fn carries_user_data(&self) -> bool {
+        self.sessions.iter().any(Session::carries_user_data)
+    }
+
+    pub(crate) fn session(&self, serial: Serial) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.serial == serial)
+    }
+
+    pub(crate) fn session_mut(&mut self, serial: Serial) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|session| session.serial == serial)
+    }
+
+    /// What an operator may see.
+    pub(crate) fn status(&self, now: Instant) -> PeerStatus {
+        let session = self.active.and_then(|active| self.session(active)).map(|session| SessionStatus {
+            age: session.confirmed_at().map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
+            endpoint: session.path.remote(),
+            cipher: session.cipher(),
+            epoch: session.epoch_number(),
+            rtt: session.channels.rtt(),
+            datagram_limit: session.datagram_limit(),
+        });
+        PeerStatus {
+            id: self.id,
+            connecting: self.attempt.is_some() || self.sessions.iter().any(|session| !session.is_confirmed()),
+            session,
+            traffic: self.traffic,
+            last_received: self.last_received.map(|at| now.saturating_duration_since(at)),
+            waiting: self.waiting.len(),
+            drops: self.drops.clone(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The peers of a node and every index over them.
+//!
+//! A peer stands in the schedule at most once, at a time that is never later than its next deadline: an entry that fires early costs one look, and a deadline that moves
+//! back with every packet costs nothing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::command::PeerConfig;
+use super::peer::Peer;
+use super::session::{Serial, Session, Which};
+use crate::base::{PeerId, PeerIndex, SessionIndex};
+
+/// The schedule is no finer than this, so that no peer can keep the node busy without time passing.
+const GRANULARITY: Duration = Duration::from_millis(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PeerTable {
+    peers: Vec<Peer>,
+    by_id: BTreeMap<PeerId, PeerIndex>,
+    by_session: BTreeSet<(SessionIndex, PeerIndex)>,
+    by_greeted: BTreeSet<(SocketAddr, PeerIndex)>,
+    schedule: BTreeSet<(Instant, PeerIndex)>,
+    ready: VecDeque<PeerIndex>,
+}
+
+impl PeerTable {
+    pub(crate) fn new(configs: &[PeerConfig]) -> Self {
+        let peers: Vec<Peer> =
+            configs.iter().zip(0..).map(|(config, index)| Peer::new(PeerIndex(index), config)).collect();
+        let by_id = peers.iter().map(|peer| (peer.id, peer.index)).collect();
+        Self {
+            peers,
+            by_id,
+            by_session: BTreeSet::new(),
+            by_greeted: BTreeSet::new(),
+            schedule: BTreeSet::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, index: PeerIndex) -> Option<&mut Peer> {
+        self.peers.get_mut(index.slot())
+    }
+
+    pub(crate) fn by_id(&mut self, id: &PeerId) -> Option<&mut Peer> {
+        let index = *self.by_id.get(id)?;
+        self.get_mut(index)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter()
+    }
+
+    /// Every peer's place in the table.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = PeerIndex> + use<> {
+        (0..self.peers.len() as u32).map(PeerIndex)
+    }
+
+    /// The epochs that open packets with this index; nearly always one.
+    pub(crate) fn owners(&self, index: SessionIndex) -> impl Iterator<Item = (PeerIndex, Serial, Which)> + '_ {
+        self.by_session
+            .range((index, PeerIndex(0))..=(index, PeerIndex(u32::MAX)))
+            .filter_map(|&(_, peer)| self.peers.get(peer.slot()))
+            .flat_map(move |peer| peer.sessions.iter().map(move |session| (peer.index, session)))
+            .flat_map(move |(peer, session)| session.epochs_of(index).map(move |which| (peer, session.serial, which)))
+    }
+
+    /// The peers that are greeted at this address; nearly always one.
+    pub(crate) fn greeted_at(&self, address: SocketAddr) -> Vec<PeerIndex> {
+        self.by_greeted.range((address, PeerIndex(0))..=(address, PeerIndex(u32::MAX))).map(|&(_, peer)| peer).collect()
+    }
+
+    /// After anything was done with a peer: brings indexes and schedule up to date.
+    pub(crate) fn settle(&mut self, now: Instant, index: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(index.slot()) else {
+            return;
+        };
+        let changed =
+            peer.sessions.iter_mut().fold(false, |changed, session| session.take_indexes_changed() || changed);
+        if changed || peer.sessions_removed() {
+            for &old in &peer.registered {
+                self.by_session.remove(&(old, index));
+            }
+            peer.registered = peer.sessions.iter().flat_map(Session::indexes).collect();
+            self.by_session.extend(peer.registered.iter().map(|&new| (new, index)));
+        }
+        let greeted = peer.attempt.as_ref().map_or(&[][..], |attempt| attempt.greeted());
+        if peer.registered_greeted != greeted {
+            for &old in &peer.registered_greeted {
+                self.by_greeted.remove(&(old, index));
+            }
+            peer.registered_greeted = greeted.to_vec();
+            self.by_greeted.extend(peer.registered_greeted.iter().map(|&new| (new, index)));
+        }
+        if let Some(deadline) = peer.deadline()
+            && peer.scheduled.is_none_or(|scheduled| deadline < scheduled)
+        {
+            if let Some(old) = peer.scheduled {
+                self.schedule.remove(&(old, index));
+            }
+            let at = deadline.max(now + GRANULARITY);
+            peer.scheduled = Some(at);
+            self.schedule.insert((at, index));
+        }
+    }
+
+    /// The peer may have something to send.
+    pub(crate) fn wake(&mut self, index: PeerIndex) {
+        if let Some(peer) = self.peers.get_mut(index.slot())
+            && !std::mem::replace(&mut peer.ready, true)
+        {
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The next peer that may have something to send.
+    pub(crate) fn pop_ready(&mut self) -> Option<PeerIndex> {
+        let index = self.ready.pop_front()?;
+        if let Some(peer) = self.get_mut(index) {
+            peer.ready = false;
+        }
+        Some(index)
+    }
+
+    /// Takes all peers whose scheduled time has come out of the schedule; [`Self::settle`] puts them back.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<PeerIndex> {
+        let mut due = Vec::new();
+        while let Some(&(at, index)) = self.schedule.first()
+            && at <= now
+        {
+            self.schedule.pop_first();
+            if let Some(peer) = self.get_mut(index) {
+                peer.scheduled = None;
+            }
+            due.push(index);
+        }
+        due
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.schedule.first().map(|&(at, _)| at)
+    }
+}

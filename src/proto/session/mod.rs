@@ -1,0 +1,401 @@
+//! A session with one peer: epochs of keys, what travels inside, and where it goes (PROTOCOL §4.5 to §8).
+//!
+//! A session has one present epoch and at most two neighbours: the previous one still opens packets in flight, the next one exists between the moment its keys can be
+//! computed and the first packet of the peer in it. That packet is the only thing that moves a session forward: it proves that the peer has the keys.
+//!
+//! ```text
+//! initiator                                   responder
+//! AwaitsOffer --offer--> Finishing            Offered
+//!    epoch 0              0, next 1              epoch 0
+//!                            | first packet in 1    | finish verified
+//!                            v                      v
+//!                        Confirmed               Confirmed     epoch 1, then n by rekey
+//! ```
+
+pub(crate) mod epoch;
+mod quantum;
+mod rekey;
+
+use std::time::{Duration, Instant};
+
+use epoch::{Epoch, Opened};
+
+use self::quantum::Offered;
+use self::rekey::PendingRekey;
+use super::channel::parts::Reassembly;
+use super::channel::{Channels, Scope};
+use super::event::{Dropped, Ended};
+use super::handshake::{CAP_PARTS, Local};
+use super::path::Path;
+use crate::base::{Link, PeerId, Rng, SessionIndex};
+use crate::crypto::aead::Cipher;
+use crate::crypto::schedule::{Chain, Epoch0, Role, Transcript};
+use crate::wire::record::{CloseReason, Record};
+use crate::wire::sealed::{MAX_PLAINTEXT, SealedHeader};
+
+/// How long an unconfirmed session may stay so: half-open at the responder, without an epoch-1 packet at the initiator.
+const HALF_OPEN: Duration = Duration::from_secs(10);
+const UNCONFIRMED: Duration = Duration::from_secs(5);
+/// How long the keys of the previous epoch open packets in flight.
+const PREVIOUS_EPOCH: Duration = Duration::from_secs(10);
+/// How long a session that is not sent on outlives the last packet that arrived on it.
+const LINGER: Duration = Duration::from_secs(10);
+/// Silence after receiving, before a keepalive.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Order of creation within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Serial(pub(crate) u64);
+
+/// How far a session has come.
+#[derive(Debug)]
+enum Stage {
+    /// Responder: answered and offered, waits for `finish`.
+    Offered(Box<Offered>),
+    /// Initiator: has the answer, waits for `offer`.
+    AwaitsOffer,
+    /// Initiator: has sent `finish` and may send user data.
+    Finishing,
+    /// Both know that both know.
+    Confirmed(Instant),
+}
+
+/// Which epoch of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    Previous,
+    Current,
+    Next,
+}
+
+/// Which traffic a packet carries: before confirmation they travel in different epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Control,
+    User,
+}
+
+/// What a control record is judged with.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) local: &'a Local,
+    pub(crate) peer: &'a PeerId,
+    pub(crate) rng: &'a mut Rng,
+}
+
+/// What a control record led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing that anyone outside the session must know.
+    Handled,
+    /// The responder's session is confirmed.
+    Confirmed,
+    /// Not understood, or not in this state: counted.
+    Ignored,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) serial: Serial,
+    role: Role,
+    stage: Stage,
+    made: Instant,
+    transcript: Transcript,
+    chain: Chain,
+    current: Epoch,
+    next: Option<Epoch>,
+    previous: Option<(Epoch, Instant)>,
+    rekey: Option<PendingRekey>,
+    pub(crate) channels: Channels,
+    pub(crate) reassembly: Reassembly,
+    pub(crate) part_number: u32,
+    pub(crate) path: Path,
+    caps: u32,
+    last_received: Instant,
+    last_sent: Instant,
+    keepalive_at: Option<Instant>,
+    /// The set of indexes changed since the owner looked.
+    indexes_changed: bool,
+}
+
+impl Session {
+    fn new(now: Instant, serial: Serial, link: Link, role: Role, stage: Stage, epoch: Epoch0, rng: &mut Rng) -> Self {
+        let Epoch0 { transcript, keys, chain, .. } = epoch;
+        Self {
+            serial,
+            role,
+            stage,
+            made: now,
+            transcript,
+            chain,
+            current: Epoch::new(now, 0, keys, role, Cipher::ChaCha20Poly1305, rng),
+            next: None,
+            previous: None,
+            rekey: None,
+            channels: Channels::new(now),
+            reassembly: Reassembly::new(),
+            part_number: 0,
+            path: Path::new(link),
+            caps: 0,
+            last_received: now,
+            last_sent: now,
+            keepalive_at: None,
+            indexes_changed: true,
+        }
+    }
+
+    /// The initiator's session, from a verified answer.
+    pub(crate) fn initiated(
+        now: Instant,
+        serial: Serial,
+        link: Link,
+        epoch: Epoch0,
+        rtt: Duration,
+        rng: &mut Rng,
+    ) -> Self {
+        let mut session = Self::new(now, serial, link, Role::Initiator, Stage::AwaitsOffer, epoch, rng);
+        session.channels.seed_rtt(rtt);
+        session
+    }
+
+    /// Opens a datagram under one of the epochs; on success the peer has proven itself in it.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        which: Which,
+        header: &SealedHeader,
+        datagram: &mut [u8],
+    ) -> Result<Opened, Dropped> {
+        let epoch = match which {
+            Which::Current => Some(&mut self.current),
+            Which::Next => self.next.as_mut(),
+            Which::Previous => self.previous.as_mut().map(|(epoch, _)| epoch),
+        };
+        epoch.ok_or(Dropped::UnknownSession)?.open(now, header, datagram)
+    }
+
+    /// Notes a valid packet. True if it confirmed the session (PROTOCOL §4.5, initiator).
+    pub(crate) fn on_authentic(
+        &mut self,
+        now: Instant,
+        which: Which,
+        opened: Opened,
+        link: Link,
+        rng: &mut Rng,
+    ) -> bool {
+        self.last_received = now;
+        self.path.on_packet(now, link, opened.highest, rng);
+        let mut confirmed = false;
+        if which == Which::Next {
+            self.promote(now);
+            if matches!(self.stage, Stage::Finishing) {
+                self.stage = Stage::Confirmed(now);
+                confirmed = true;
+            }
+        }
+        let current_heard = which != Which::Previous;
+        if current_heard && self.previous.as_ref().is_some_and(|(epoch, _)| epoch.number == 0) {
+            self.previous = None;
+            self.indexes_changed = true;
+        }
+        confirmed
+    }
+
+    /// Makes the next epoch the present one.
+    fn promote(&mut self, now: Instant) {
+        if let Some(next) = self.next.take() {
+            let previous = std::mem::replace(&mut self.current, next);
+            self.previous = Some((previous, now + PREVIOUS_EPOCH));
+            self.indexes_changed = true;
+        }
+    }
+
+    /// Acts on a control record (PROTOCOL §9.3). An error ends the session.
+    pub(crate) fn on_record(&mut self, record: &[u8], context: &mut Context<'_>) -> Result<Outcome, Ended> {
+        let Ok(record) = Record::decode(record) else {
+            return Err(Ended::Fault);
+        };
+        match record {
+            Record::Offer { caps, ek } => self.on_offer(caps, ek, context),
+            Record::Finish { caps, ct, signature } => self.on_finish(caps, ct, signature, context),
+            Record::Rekey { ephemeral, ek, signature } => self.on_rekey(ephemeral, ek, signature, context),
+            Record::RekeyAnswer { ephemeral, ct, signature } => self.on_rekey_answer(ephemeral, ct, signature, context),
+            Record::Close(_) => Err(Ended::ClosedByPeer),
+            Record::Unknown(_) => Ok(Outcome::Ignored),
+        }
+    }
+
+    /// User data, or control, was received: somebody waits for a sign of life.
+    pub(crate) fn on_content(&mut self, now: Instant) {
+        self.keepalive_at.get_or_insert(now + KEEPALIVE);
+    }
+
+    /// Timers of everything inside. An error ends the session.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        active: bool,
+        local: &Local,
+        rng: &mut Rng,
+    ) -> Result<(), Ended> {
+        if now >= self.ends_at(active) {
+            return Err(Ended::Idle);
+        }
+        if self.previous.as_ref().is_some_and(|&(_, until)| now >= until) {
+            self.previous = None;
+            self.indexes_changed = true;
+        }
+        self.channels.handle_timeout(now);
+        if self.channels.is_dead() {
+            return Err(Ended::Silent);
+        }
+        self.reassembly.handle_timeout(now);
+        if active && self.may_rekey() && self.current.wants_rekey(now) {
+            self.start_rekey(now, local, rng);
+        }
+        Ok(())
+    }
+
+    /// When the session is over unless something happens.
+    fn ends_at(&self, active: bool) -> Instant {
+        match self.stage {
+            Stage::Offered(_) => self.made + HALF_OPEN,
+            Stage::AwaitsOffer | Stage::Finishing => self.made + UNCONFIRMED,
+            Stage::Confirmed(_) if active => self.current.refused_at(),
+            Stage::Confirmed(_) => self.current.refused_at().min(self.last_received + LINGER),
+        }
+    }
+
+    /// The earliest moment at which [`Self::handle_timeout`] or a transmission has something to do.
+    pub(crate) fn deadline(&self, active: bool, keepalive: Option<Duration>) -> Instant {
+        let rekey = self.current.rekey_at().filter(|_| active && self.may_rekey());
+        let keepalive = keepalive.filter(|_| active).map(|interval| self.last_sent + interval);
+        [
+            rekey,
+            keepalive,
+            self.keepalive_at.filter(|_| self.is_confirmed()),
+            self.previous.as_ref().map(|&(_, until)| until),
+            self.channels.deadline(),
+            self.reassembly.deadline(),
+            self.path.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.ends_at(active), Instant::min)
+    }
+
+    /// Whether a keepalive is due (PROTOCOL §8.3); `interval` is the configured one.
+    pub(crate) fn keepalive_due(&self, now: Instant, interval: Option<Duration>) -> Option<KeepaliveKind> {
+        if interval.is_some_and(|interval| now >= self.last_sent + interval) {
+            return Some(KeepaliveKind::Configured);
+        }
+        self.keepalive_at.filter(|&at| now >= at).map(|_| KeepaliveKind::Answer)
+    }
+
+    /// Seals the plaintext at `HEADER..` of `buffer`, in the epoch of `lane`.
+    pub(crate) fn seal(&mut self, now: Instant, lane: Lane, buffer: &mut [u8], len: usize) -> Result<usize, Dropped> {
+        let finishing = matches!(self.stage, Stage::Finishing);
+        let epoch = match (&mut self.next, lane) {
+            (Some(next), Lane::User) if finishing => next,
+            _ => &mut self.current,
+        };
+        let total = epoch.seal(now, buffer, len)?;
+        self.last_sent = now;
+        self.keepalive_at = None;
+        Ok(total)
+    }
+
+    /// Notes that what was sealed last is worth keeping the session alive.
+    pub(crate) fn mark_used(&mut self) {
+        match &mut self.next {
+            Some(next) if matches!(self.stage, Stage::Finishing) => next.used = true,
+            _ => self.current.used = true,
+        }
+    }
+
+    /// Reliable frames of both lanes may share a packet.
+    pub(crate) fn scopes(&self) -> &'static [(Lane, Scope)] {
+        match self.stage {
+            Stage::Offered(_) | Stage::AwaitsOffer => &[(Lane::Control, Scope::Control)],
+            Stage::Finishing => &[(Lane::Control, Scope::Control), (Lane::User, Scope::User)],
+            Stage::Confirmed(_) => &[(Lane::User, Scope::All)],
+        }
+    }
+
+    /// Queues the goodbye.
+    pub(crate) fn close(&mut self, now: Instant, reason: CloseReason) {
+        // A full control queue means that the peer does not listen anyway.
+        let _ = self.channels.send_control(now, &Record::Close(reason).encode());
+    }
+
+    /// Whether user data may be sent.
+    pub(crate) fn carries_user_data(&self) -> bool {
+        matches!(self.stage, Stage::Finishing | Stage::Confirmed(_))
+    }
+
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed_at().is_some()
+    }
+
+    pub(crate) fn confirmed_at(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Confirmed(at) => Some(at),
+            Stage::Offered(_) | Stage::AwaitsOffer | Stage::Finishing => None,
+        }
+    }
+
+    pub(crate) fn is_half_open(&self) -> bool {
+        matches!(self.stage, Stage::Offered(_))
+    }
+
+    /// Number of the present epoch.
+    pub(crate) fn epoch_number(&self) -> u64 {
+        self.current.number
+    }
+
+    pub(crate) fn cipher(&self) -> Cipher {
+        self.current.cipher
+    }
+
+    /// Whether the peer takes part frames.
+    pub(crate) fn takes_parts(&self) -> bool {
+        self.caps & CAP_PARTS != 0
+    }
+
+    /// Largest plaintext of a sealed packet on the present path, in bytes.
+    pub(crate) fn datagram_limit(&self) -> usize {
+        MAX_PLAINTEXT
+    }
+
+    /// The epochs that open packets with this index.
+    pub(crate) fn epochs_of(&self, index: SessionIndex) -> impl Iterator<Item = Which> + '_ {
+        self.epochs().filter(move |&(_, owned)| owned == index).map(|(which, _)| which)
+    }
+
+    /// Every index under which packets of this session arrive.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = SessionIndex> + '_ {
+        self.epochs().map(|(_, index)| index)
+    }
+
+    fn epochs(&self) -> impl Iterator<Item = (Which, SessionIndex)> + '_ {
+        let next = self.next.as_ref().map(|epoch| (Which::Next, epoch.receive));
+        let previous = self.previous.as_ref().map(|(epoch, _)| (Which::Previous, epoch.receive));
+        [Some((Which::Current, self.current.receive)), next, previous].into_iter().flatten()
+    }
+
+    /// Whether the indexes changed since this was asked last.
+    pub(crate) fn take_indexes_changed(&mut self) -> bool {
+        std::mem::take(&mut self.indexes_changed)
+    }
+}
+
+/// Why a keepalive is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeepaliveKind {
+    /// The operator wants the path kept open: it keeps the session alive, too.
+    Configured,
+    /// A sign of life for a peer that sends; it is never answered by another.
+    Answer,
+}

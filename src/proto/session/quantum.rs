@@ -1,0 +1,125 @@
+//! Offer and finish: from epoch 0 to the post-quantum epoch 1 (PROTOCOL §4.5).
+
+use std::time::Instant;
+
+use super::epoch::Epoch;
+use super::{Context, Outcome, PREVIOUS_EPOCH, Serial, Session, Stage};
+use crate::base::{Link, Rng};
+use crate::crypto::aead::Cipher;
+use crate::crypto::kem::{CIPHERTEXT_LEN, KemSecret, PUBLIC_LEN, encapsulate};
+use crate::crypto::schedule::{Role, Transcript};
+use crate::crypto::secret::Secret;
+use crate::proto::event::Ended;
+use crate::proto::handshake::responder::Accepted;
+use crate::proto::handshake::{CAP_AES, Local};
+use crate::wire::hello::HELLO_LEN;
+use crate::wire::record::Record;
+
+/// What the responder keeps of a half-open session.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    kem: KemSecret,
+    /// The hello that was accepted and the answer to it: the same hello gets the same answer.
+    hello: [u8; HELLO_LEN],
+    link: Link,
+    answer: [u8; HELLO_LEN],
+}
+
+impl Session {
+    /// The responder's session: half-open, with its offer queued.
+    pub(crate) fn offered(
+        now: Instant,
+        serial: Serial,
+        link: Link,
+        hello: &[u8; HELLO_LEN],
+        accepted: Accepted,
+        (local, rng): (&Local, &mut Rng),
+    ) -> Self {
+        let kem = KemSecret::generate(rng);
+        let offer = Record::Offer { caps: local.caps, ek: &kem.public() }.encode();
+        let offered = Offered { kem, hello: *hello, link, answer: accepted.answer };
+        let stage = Stage::Offered(Box::new(offered));
+        let mut session = Self::new(now, serial, link, Role::Responder, stage, accepted.epoch, rng);
+        // A fresh control queue has room for one offer.
+        let _ = session.channels.send_control(now, &offer);
+        session
+    }
+
+    /// The stored answer, if `hello` from there is the one that made this half-open session (PROTOCOL §4.3, step 3).
+    pub(crate) fn stored_answer(&self, link: Link, hello: &[u8; HELLO_LEN]) -> Option<&[u8; HELLO_LEN]> {
+        match &self.stage {
+            Stage::Offered(offered) if offered.hello == *hello && offered.link.remote == link.remote => {
+                Some(&offered.answer)
+            }
+            Stage::Offered(_) | Stage::AwaitsOffer | Stage::Finishing | Stage::Confirmed(_) => None,
+        }
+    }
+
+    /// Initiator: encapsulates to the responder's key and queues `finish`.
+    pub(super) fn on_offer(
+        &mut self,
+        caps: u32,
+        ek: &[u8; PUBLIC_LEN],
+        context: &mut Context<'_>,
+    ) -> Result<Outcome, Ended> {
+        let Context { now, local, ref mut rng, .. } = *context;
+        if !matches!(self.stage, Stage::AwaitsOffer) {
+            return Ok(Outcome::Ignored);
+        }
+        let (ct, shared) = encapsulate(ek, rng).map_err(|_| Ended::Fault)?;
+        let transcript = self.transcript.quantum(local.caps, caps, ek, &ct);
+        let signature = local.net.sign_finish(&local.identity, &transcript);
+        let finish = Record::Finish { caps: local.caps, ct: &ct, signature: &signature }.encode();
+        self.channels.send_control(now, &finish).map_err(|_| Ended::Fault)?;
+        self.caps = caps & local.caps;
+        self.next = Some(self.first_quantum_epoch(now, transcript, &shared, rng));
+        self.stage = Stage::Finishing;
+        self.indexes_changed = true;
+        Ok(Outcome::Handled)
+    }
+
+    /// Responder: verifies, decapsulates, and goes over to epoch 1.
+    pub(super) fn on_finish(
+        &mut self,
+        caps: u32,
+        ct: &[u8; CIPHERTEXT_LEN],
+        signature: &[u8; 64],
+        context: &mut Context<'_>,
+    ) -> Result<Outcome, Ended> {
+        let Context { now, local, peer, ref mut rng } = *context;
+        let Stage::Offered(offered) = &self.stage else {
+            return Ok(Outcome::Ignored);
+        };
+        let transcript = self.transcript.quantum(caps, local.caps, &offered.kem.public(), ct);
+        local.net.verify_finish(peer, &transcript, signature).map_err(|_| Ended::Fault)?;
+        let shared = offered.kem.decapsulate(ct);
+        self.caps = caps & local.caps;
+        let epoch = self.first_quantum_epoch(now, transcript, &shared, rng);
+        let epoch0 = std::mem::replace(&mut self.current, epoch);
+        self.previous = Some((epoch0, now + PREVIOUS_EPOCH));
+        self.stage = Stage::Confirmed(now);
+        self.indexes_changed = true;
+        // The initiator leaves epoch 0 when it hears us in epoch 1, and we may have no data for it.
+        self.keepalive_at = Some(now);
+        Ok(Outcome::Confirmed)
+    }
+
+    /// Keys of epoch 1; the chain moves on.
+    fn first_quantum_epoch(
+        &mut self,
+        now: Instant,
+        transcript: Transcript,
+        shared: &Secret<32>,
+        rng: &mut Rng,
+    ) -> Epoch {
+        let (keys, chain) = self.chain.quantum(&transcript, shared);
+        self.transcript = transcript;
+        self.chain = chain;
+        Epoch::new(now, 1, keys, self.role, self.agreed_cipher(), rng)
+    }
+
+    /// The cipher of every epoch from 1 on (PROTOCOL §5.1).
+    pub(super) fn agreed_cipher(&self) -> Cipher {
+        if self.caps & CAP_AES != 0 { Cipher::Aes256Gcm } else { Cipher::ChaCha20Poly1305 }
+    }
+}

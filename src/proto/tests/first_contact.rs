@@ -1,0 +1,50 @@
+//! From nothing to the first packet.
+
+use std::time::Duration;
+
+use super::pair::{Pair, Side, packet};
+use crate::proto::Event;
+
+fn types(pair: &Pair) -> Vec<u8> {
+    pair.log.iter().map(|datagram| datagram.bytes[1]).collect()
+}
+
+#[test]
+fn a_handshake_is_hello_retry_hello_hello_and_then_only_sealed_packets() {
+    let pair = Pair::connected();
+    let types = types(&pair);
+    assert_eq!(types[..4], [0x01, 0x83, 0x01, 0x81]);
+    assert!(types[4..].iter().all(|&kind| kind == 0x10), "{types:02x?}");
+}
+
+#[test]
+fn a_packet_that_waits_is_delivered_with_the_third_flight_of_the_initiator() {
+    let mut pair = Pair::new(&[Side::A]);
+    let bytes = packet(Side::A, b"first");
+    pair.send(Side::A, &bytes).unwrap();
+    let mut flights = 0;
+    while pair.b.received.is_empty() {
+        let flight: Vec<_> = pair.wire.drain(..).collect();
+        assert!(!flight.is_empty(), "the handshake has stopped");
+        flights += usize::from(flight[0].from == pair.a.address);
+        for datagram in flight {
+            pair.deliver(&datagram);
+        }
+    }
+    assert_eq!(flights, 3, "hello, hello, finish with data");
+    assert_eq!(pair.b.received, [bytes]);
+}
+
+#[test]
+fn packets_flow_both_ways() {
+    let mut pair = Pair::connected();
+    for i in 0..100u8 {
+        let (there, back) = (packet(Side::A, &[i; 300]), packet(Side::B, &[i; 300]));
+        pair.send(Side::A, &there).unwrap();
+        pair.send(Side::B, &back).unwrap();
+        pair.run(Duration::from_millis(1));
+        assert_eq!(pair.b.received.last(), Some(&there));
+        assert_eq!(pair.a.received.last(), Some(&back));
+    }
+    assert!(pair.a.events.iter().any(|event| matches!(event, Event::Connected { .. })));
+}

@@ -1,0 +1,12 @@
+//! Scenarios that need to look inside.
+
+use std::time::Instant;
+
+/// Some moment; tests only ever add to it.
+#[expect(clippy::disallowed_methods, reason = "tests need one arbitrary moment to start from")]
+pub(crate) fn start() -> Instant {
+    Instant::now()
+}
+
+mod first_contact;
+mod pair;

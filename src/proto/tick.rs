@@ -1,0 +1,47 @@
+//! `impl Node`: time and commands.
+
+use std::time::Instant;
+
+use super::command::Command;
+use super::node::Node;
+use crate::wire::record::CloseReason;
+
+impl Node {
+    /// Lets every timer that is due act. What it wants to send waits for [`Node::poll_transmit`], which must follow.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.responder.handle_timeout(now, &mut self.rng);
+        for index in self.peers.take_due(now) {
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.handle_timeout(now, &self.local, &mut self.rng, &mut self.events);
+                // Settled when it has sent what is due; else the deadline just passed would be scheduled again.
+                self.peers.wake(index);
+            }
+        }
+    }
+
+    /// Does what the shell says.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::SetEndpoints { peer: index, endpoints } => {
+                if let Some(peer) = self.peers.get_mut(index).filter(|_| !self.stopping) {
+                    peer.set_endpoints(now, endpoints, &mut self.rng);
+                    self.settle(now, index);
+                }
+            }
+            Command::Shutdown => self.shut_down(now),
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        self.stopping = true;
+        for index in self.peers.indexes() {
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.attempt = None;
+                for session in &mut peer.sessions {
+                    session.close(now, CloseReason::Shutdown);
+                }
+                self.settle(now, index);
+            }
+        }
+    }
+}
