@@ -9,7 +9,7 @@ use super::handshake::responder::{self, Proof};
 use super::node::Node;
 use super::peer::Peer;
 use super::session::epoch::Opened;
-use super::session::{Context, Outcome, Serial, Session, Which};
+use super::session::{Context, Outcome, Session, SessionRef, Which};
 use crate::base::{Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
 use crate::ip::packet::IpPacket;
@@ -86,7 +86,7 @@ impl Node {
         tx.transmit(link, accepted.answer.len(), |slot| slot.copy_from_slice(&accepted.answer));
         let index = peer.index;
         let serial = self.next_serial();
-        let session = Session::offered(now, serial, link, hello.bytes(), accepted, (&self.local, &mut self.rng));
+        let session = Session::offered(now, serial, link, hello.bytes(), accepted, &self.local, &mut self.rng);
         self.add_half_open(now, index, session);
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Node {
             let session = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial));
             result = session.map_or(Err(Dropped::UnknownSession), |session| session.open(now, which, &header, bytes));
             if let Ok(opened) = result {
-                let arrival = Arrival { now, link, index, serial, which };
+                let arrival = Arrival { now, link, at: SessionRef { peer: index, serial }, which };
                 let plaintext = bytes.get(HEADER..HEADER + opened.len).unwrap_or_default();
                 self.handle_opened(&arrival, opened, plaintext, tx, tun);
                 return Ok(());
@@ -208,7 +208,8 @@ impl Node {
         tx: &mut impl TxSink,
         tun: &mut impl TunSink,
     ) {
-        let Arrival { now, link, index, serial, which } = *arrival;
+        let Arrival { now, link, at, which } = *arrival;
+        let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -223,7 +224,7 @@ impl Node {
             Ok(Packet::Data(frames)) => self.handle_frames(arrival, opened.epoch, frames, tun),
             Ok(Packet::Ping(cookie)) => {
                 if peer.session_mut(serial).is_some_and(|session| session.path.may_answer(now)) {
-                    self.send_cookie(now, (index, serial), link, CookieKind::PingAnswer, cookie, tx);
+                    self.send_cookie(now, at, link, CookieKind::PingAnswer, cookie, tx);
                 } else {
                     peer.drops.count(Dropped::RateLimited);
                 }
@@ -244,7 +245,8 @@ impl Node {
 
     /// The frames of one data packet, then the records they completed.
     fn handle_frames(&mut self, arrival: &Arrival, epoch: u64, frames: Frames<'_>, tun: &mut impl TunSink) {
-        let Arrival { now, index, serial, .. } = *arrival;
+        let Arrival { now, at, .. } = *arrival;
+        let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
         };
@@ -276,21 +278,16 @@ impl Node {
             }
         }
         if ended.is_none() {
-            ended = self.handle_records(now, index, serial, &control).err();
+            ended = self.handle_records(now, at, &control).err();
         }
         if let Some(reason) = ended {
-            self.end_session(now, index, serial, reason);
+            self.end_session(now, at, reason);
         }
     }
 
     /// Control records, in order (PROTOCOL §9.3). An error ends the session.
-    fn handle_records(
-        &mut self,
-        now: Instant,
-        index: PeerIndex,
-        serial: Serial,
-        records: &[Vec<u8>],
-    ) -> Result<(), Ended> {
+    fn handle_records(&mut self, now: Instant, at: SessionRef, records: &[Vec<u8>]) -> Result<(), Ended> {
+        let SessionRef { peer: index, serial } = at;
         for record in records {
             let Some(peer) = self.peers.get_mut(index) else {
                 return Ok(());
@@ -309,13 +306,13 @@ impl Node {
         Ok(())
     }
 
-    fn end_session(&mut self, now: Instant, index: PeerIndex, serial: Serial, reason: Ended) {
-        if let Some(peer) = self.peers.get_mut(index)
-            && peer.remove(serial)
+    fn end_session(&mut self, now: Instant, at: SessionRef, reason: Ended) {
+        if let Some(peer) = self.peers.get_mut(at.peer)
+            && peer.remove(at.serial)
         {
-            self.events.push(Event::Disconnected { peer: index, reason });
+            self.events.push(Event::Disconnected { peer: at.peer, reason });
         }
-        self.settle(now, index);
+        self.settle(now, at.peer);
     }
 }
 
@@ -324,8 +321,7 @@ impl Node {
 struct Arrival {
     now: Instant,
     link: Link,
-    index: PeerIndex,
-    serial: Serial,
+    at: SessionRef,
     which: Which,
 }
 
@@ -357,7 +353,7 @@ impl<T: TunSink> Delivery<'_, T> {
                 if sequence != 0 {
                     session.on_content(now);
                 }
-                return self.reliable(now, session, channel, (sequence, ack, data));
+                return self.reliable(now, session, channel, sequence, ack, data);
             }
             Frame::UnreliableData { channel, data } => {
                 if epoch == 0 || channel < FIRST_UNRELIABLE {
@@ -393,7 +389,9 @@ impl<T: TunSink> Delivery<'_, T> {
         now: Instant,
         session: &mut Session,
         channel: u8,
-        (sequence, ack, data): (u32, u32, &[u8]),
+        sequence: u32,
+        ack: u32,
+        data: &[u8],
     ) -> Result<(), Ended> {
         match session.channels.on_frame(now, channel, sequence, ack, data) {
             Ok(_) => {}

@@ -103,9 +103,7 @@ impl Node {
 
     /// When [`Node::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        Some(
-            self.peers.deadline().map_or(self.responder.deadline(), |deadline| deadline.min(self.responder.deadline())),
-        )
+        [Some(self.responder.deadline()), self.peers.deadline()].into_iter().flatten().min()
     }
 
     /// What an operator may see.

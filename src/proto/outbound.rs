@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::channel::parts;
 use super::event::Dropped;
 use super::node::Node;
-use super::session::{KeepaliveKind, Lane, Serial};
+use super::session::{KeepaliveKind, Lane, Serial, SessionRef};
 use crate::base::{Link, PeerIndex, TunSink, TxSink};
 use crate::ip::icmp;
 use crate::ip::packet::IpPacket;
@@ -185,9 +185,10 @@ impl Node {
         };
         let mut more = false;
         for serial in serials {
-            self.send_check(now, index, serial, tx);
-            more |= self.send_reliable(now, index, serial, tx);
-            self.send_keepalive(now, index, serial, tx);
+            let at = SessionRef { peer: index, serial };
+            self.send_check(now, at, tx);
+            more |= self.send_reliable(now, at, tx);
+            self.send_keepalive(now, at, tx);
         }
         self.send_waiting(now, index, tx);
         self.peers.settle(now, index);
@@ -215,14 +216,14 @@ impl Node {
     }
 
     /// The sealed ping of a path check.
-    fn send_check(&mut self, now: Instant, index: PeerIndex, serial: Serial, tx: &mut impl TxSink) {
+    fn send_check(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {
         let ping = self
             .peers
-            .get_mut(index)
-            .and_then(|peer| peer.session_mut(serial))
+            .get_mut(at.peer)
+            .and_then(|peer| peer.session_mut(at.serial))
             .and_then(|session| session.path.poll_ping(now));
         if let Some((link, cookie)) = ping {
-            self.send_cookie(now, (index, serial), link, CookieKind::Ping, &cookie, tx);
+            self.send_cookie(now, at, link, CookieKind::Ping, &cookie, tx);
         }
     }
 
@@ -230,7 +231,7 @@ impl Node {
     pub(super) fn send_cookie(
         &mut self,
         now: Instant,
-        (index, serial): (PeerIndex, Serial),
+        at: SessionRef,
         link: Link,
         kind: CookieKind,
         cookie: &[u8; 32],
@@ -238,25 +239,25 @@ impl Node {
     ) {
         let packet = encode_cookie_packet(kind, cookie);
         self.scratch[HEADER..HEADER + packet.len()].copy_from_slice(&packet);
-        self.send_scratch(now, (index, serial), Lane::Control, packet.len(), Some(link), tx);
+        self.send_scratch(now, at, Lane::Control, packet.len(), Some(link), tx);
     }
 
     /// Reliable frames and acknowledgements. True if more are due than one turn allows.
-    fn send_reliable(&mut self, now: Instant, index: PeerIndex, serial: Serial, tx: &mut impl TxSink) -> bool {
+    fn send_reliable(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) -> bool {
         for _ in 0..BURST {
             let mut sent = false;
-            let Some(session) = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial)) else {
+            let Some(session) = self.peers.get_mut(at.peer).and_then(|peer| peer.session_mut(at.serial)) else {
                 return false;
             };
             for &(lane, scope) in session.scopes() {
-                let Some(session) = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial)) else {
+                let Some(session) = self.peers.get_mut(at.peer).and_then(|peer| peer.session_mut(at.serial)) else {
                     return false;
                 };
                 let end = HEADER + session.datagram_limit();
                 let mut writer = DataWriter::new(&mut self.scratch[HEADER..end]);
                 if session.channels.fill(now, &mut writer, scope) {
                     let len = writer.finish();
-                    self.send_scratch(now, (index, serial), lane, len, None, tx);
+                    self.send_scratch(now, at, lane, len, None, tx);
                     sent = true;
                 }
             }
@@ -267,12 +268,12 @@ impl Node {
         true
     }
 
-    fn send_keepalive(&mut self, now: Instant, index: PeerIndex, serial: Serial, tx: &mut impl TxSink) {
-        let Some(peer) = self.peers.get_mut(index) else {
+    fn send_keepalive(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {
+        let Some(peer) = self.peers.get_mut(at.peer) else {
             return;
         };
-        let interval = peer.keepalive_of(serial);
-        let Some(session) = peer.session_mut(serial).filter(|session| session.is_confirmed()) else {
+        let interval = peer.keepalive_of(at.serial);
+        let Some(session) = peer.session_mut(at.serial).filter(|session| session.is_confirmed()) else {
             return;
         };
         let Some(kind) = session.keepalive_due(now, interval) else {
@@ -282,7 +283,7 @@ impl Node {
             session.mark_used();
         }
         let len = DataWriter::new(&mut self.scratch[HEADER..HEADER + DATA_HEADER]).finish();
-        self.send_scratch(now, (index, serial), Lane::Control, len, None, tx);
+        self.send_scratch(now, at, Lane::Control, len, None, tx);
     }
 
     /// Packets that waited for a session.
@@ -302,22 +303,22 @@ impl Node {
     fn send_scratch(
         &mut self,
         now: Instant,
-        (index, serial): (PeerIndex, Serial),
+        at: SessionRef,
         lane: Lane,
         len: usize,
         link: Option<Link>,
         tx: &mut impl TxSink,
     ) {
-        let Some(peer) = self.peers.get_mut(index) else {
+        let Some(peer) = self.peers.get_mut(at.peer) else {
             return;
         };
-        let Some(session) = peer.session_mut(serial) else {
+        let Some(session) = peer.session_mut(at.serial) else {
             return;
         };
         debug_assert!(HEADER + len + TAG <= self.scratch.len());
         match session.seal(now, lane, &mut self.scratch, len) {
             Ok(total) => {
-                let link = link.unwrap_or(session.path.link());
+                let link = link.unwrap_or_else(|| session.path.link());
                 let datagram = &self.scratch[..total];
                 tx.transmit(link, total, |slot| slot.copy_from_slice(datagram));
                 peer.traffic.tx_datagrams += 1;

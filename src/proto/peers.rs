@@ -79,7 +79,7 @@ impl PeerTable {
             return;
         };
         let changed =
-            peer.sessions.iter_mut().fold(false, |changed, session| session.take_indexes_changed() || changed);
+            peer.sessions.iter_mut().filter_map(|session| session.take_indexes_changed().then_some(())).count() > 0;
         if changed || peer.sessions_removed() {
             for &old in &peer.registered {
                 self.by_session.remove(&(old, index));

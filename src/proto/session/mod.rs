@@ -27,7 +27,7 @@ use super::channel::{Channels, Scope};
 use super::event::{Dropped, Ended};
 use super::handshake::{CAP_PARTS, Local};
 use super::path::Path;
-use crate::base::{Link, PeerId, Rng, SessionIndex};
+use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::crypto::aead::Cipher;
 use crate::crypto::schedule::{Chain, Epoch0, Role, Transcript};
 use crate::wire::record::{CloseReason, Record};
@@ -46,6 +46,13 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Order of creation within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Serial(pub(crate) u64);
+
+/// A session among all of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    pub(crate) peer: PeerIndex,
+    pub(crate) serial: Serial,
+}
 
 /// How far a session has come.
 #[derive(Debug)]

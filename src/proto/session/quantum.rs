@@ -33,7 +33,8 @@ impl Session {
         link: Link,
         hello: &[u8; HELLO_LEN],
         accepted: Accepted,
-        (local, rng): (&Local, &mut Rng),
+        local: &Local,
+        rng: &mut Rng,
     ) -> Self {
         let kem = KemSecret::generate(rng);
         let offer = Record::Offer { caps: local.caps, ek: &kem.public() }.encode();
