@@ -37,8 +37,8 @@ pub enum Event {
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Its keys reached their age without a rekey: nobody used it (PROTOCOL §5.3).
-    Idle,
+    /// Its keys reached their age without a rekey: nobody used it, or nobody answers (PROTOCOL §5.3).
+    Expired,
     /// The peer said so.
     ClosedByPeer,
     /// The reliable channels got no acknowledgement for too long (PROTOCOL §10).

@@ -219,7 +219,7 @@ impl Node {
         if session.on_authentic(now, which, opened, link, &mut self.rng) {
             peer.on_confirmed(now, serial, &mut self.events);
         }
-        peer.on_authentic(now, serial, &self.local);
+        peer.on_authentic(now, serial, opened.epoch, &self.local);
         match Packet::decode(plaintext) {
             Ok(Packet::Data(frames)) => self.handle_frames(arrival, opened.epoch, frames, tun),
             Ok(Packet::Ping(cookie)) => {

@@ -154,7 +154,7 @@ impl Peer {
 
     /// Adds a session that this node initiated; an older unconfirmed one makes room.
     pub(crate) fn add_initiated(&mut self, session: Session) {
-        self.sessions.retain(|old| old.is_confirmed() || old.is_half_open());
+        self.sessions.retain(|old| !old.is_pending());
         self.sessions_removed = true;
         self.sessions.push(session);
         self.attempt = None;
@@ -181,7 +181,7 @@ impl Peer {
     }
 
     /// A valid packet arrived on a session. The holder of the smaller key follows the peer (PROTOCOL §7).
-    pub(crate) fn on_authentic(&mut self, now: Instant, serial: Serial, local: &Local) {
+    pub(crate) fn on_authentic(&mut self, now: Instant, serial: Serial, epoch: u64, local: &Local) {
         self.traffic.rx_datagrams += 1;
         self.last_received = Some(now);
         self.unanswered_since = None;
@@ -191,7 +191,7 @@ impl Peer {
         if self.active == Some(serial) {
             let remote = session.path.remote();
             self.last_endpoint = Some(remote);
-        } else if local.id < self.id {
+        } else if epoch > 0 && local.id < self.id {
             self.activate(now, serial);
         }
     }
@@ -241,12 +241,12 @@ impl Peer {
             .filter_map(|session| {
                 let active = self.active == Some(session.serial);
                 let ended = session.handle_timeout(now, active, local, rng).err()?;
-                Some((session.serial, session.carries_user_data() && !session.is_confirmed(), ended))
+                Some((session.serial, session.is_pending(), ended))
             })
             .collect();
         let mut retry = false;
-        for (serial, finishing, reason) in ended {
-            retry |= finishing;
+        for (serial, pending, reason) in ended {
+            retry |= pending;
             if self.remove(serial) {
                 events.push(Event::Disconnected { peer: self.index, reason });
             }

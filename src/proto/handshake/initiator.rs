@@ -28,8 +28,6 @@ const REPEAT: [Duration; 5] = [
 const ATTEMPT: Duration = Duration::from_secs(90);
 /// Addresses greeted in one attempt.
 pub(crate) const MAX_GREETED: usize = 8;
-/// Retries taken in one attempt.
-const MAX_RETRIES: u8 = 3;
 /// Second hellos sent with one cookie; the next transmission is a first hello again.
 const SECOND_HELLOS: u8 = 2;
 /// Answers examined in one second: each costs public-key work.
@@ -47,7 +45,6 @@ pub(crate) struct Initiator {
     greeted: Vec<SocketAddr>,
     /// A first hello is outstanding and its one retry has not come.
     awaits_retry: bool,
-    retries: u8,
     cookie: Option<Cookie>,
     second: Option<SecondHello>,
     examined: Bucket,
@@ -95,7 +92,6 @@ impl Initiator {
             transmissions: 0,
             greeted: Vec::new(),
             awaits_retry: false,
-            retries: 0,
             cookie: None,
             second: None,
             examined: Bucket::default(),
@@ -111,7 +107,7 @@ impl Initiator {
         local: &Local,
         peer: &PeerId,
     ) -> Result<(), Dropped> {
-        if !self.awaits_retry || self.retries >= MAX_RETRIES || !self.greeted.contains(&from) {
+        if !self.awaits_retry || !self.greeted.contains(&from) {
             return Err(Dropped::Unexpected);
         }
         let mac1 = local.net.mac1(peer, &self.public, &local.id);
@@ -120,7 +116,6 @@ impl Initiator {
             return Err(Dropped::BadRetry);
         }
         self.awaits_retry = false;
-        self.retries += 1;
         self.cookie = Some(Cookie { from, bytes: *cookie, used: 0 });
         self.next_at = now;
         Ok(())

@@ -248,7 +248,7 @@ impl Session {
         rng: &mut Rng,
     ) -> Result<(), Ended> {
         if now >= self.ends_at(active) {
-            return Err(Ended::Idle);
+            return Err(Ended::Expired);
         }
         if self.previous.as_ref().is_some_and(|&(_, until)| now >= until) {
             self.previous = None;
@@ -351,6 +351,11 @@ impl Session {
             Stage::Confirmed(at) => Some(at),
             Stage::Offered(_) | Stage::AwaitsOffer | Stage::Finishing => None,
         }
+    }
+
+    /// Whether this node initiated it and waits for the peer to confirm it.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.stage, Stage::AwaitsOffer | Stage::Finishing)
     }
 
     pub(crate) fn is_half_open(&self) -> bool {
