@@ -99,7 +99,7 @@ impl Node {
             && let Some(peer) = self.peers.get_mut(oldest)
             && peer.session(serial).is_some_and(Session::is_half_open)
         {
-            peer.remove(serial);
+            peer.remove(now, serial);
             self.peers.settle(now, oldest);
         }
         if let Some(peer) = self.peers.get_mut(index) {
@@ -308,7 +308,7 @@ impl Node {
 
     fn end_session(&mut self, now: Instant, at: SessionRef, reason: Ended) {
         if let Some(peer) = self.peers.get_mut(at.peer)
-            && peer.remove(at.serial)
+            && peer.remove(now, at.serial)
         {
             self.events.push(Event::Disconnected { peer: at.peer, reason });
         }
@@ -394,10 +394,11 @@ impl<T: TunSink> Delivery<'_, T> {
         data: &[u8],
     ) -> Result<(), Ended> {
         match session.channels.on_frame(now, channel, sequence, ack, data) {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(FrameFault::Duplicate) => self.drops.count(Dropped::DuplicateMessage),
+            Err(FrameFault::NotReliable) => self.drops.count(Dropped::WrongChannel),
             Err(FrameFault::BeyondWindow) => self.drops.count(Dropped::BeyondWindow),
-            Err(FrameFault::Malformed) => self.drops.count(Dropped::BadAcknowledgement),
+            Err(FrameFault::Malformed | FrameFault::NeverSent) => self.drops.count(Dropped::BadAcknowledgement),
             Err(FrameFault::RecordLength) => return Err(Ended::Fault),
         }
         Ok(())

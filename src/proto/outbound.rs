@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::channel::parts;
 use super::event::Dropped;
 use super::node::Node;
+use super::peer::Peer;
 use super::session::{KeepaliveKind, Lane, Serial, SessionRef};
 use crate::base::{Link, PeerIndex, TunSink, TxSink};
 use crate::ip::icmp;
@@ -75,22 +75,13 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else {
             return Err(Dropped::NoRoute);
         };
-        let Some(session) = peer.sending() else {
-            return Err(Dropped::NoRoute);
-        };
         let packet = inner.bytes();
-        let room = session.datagram_limit() - DATA_HEADER;
         let result = if let Some(channel) = channel {
-            session.channels.send(now, channel, packet).map_err(|_| Dropped::ReliableFull)
-        } else if UNRELIABLE_OVERHEAD + packet.len() <= room {
-            self.pack(now, index, &Frame::UnreliableData { channel: UNRELIABLE, data: packet }, tx);
-            Ok(())
-        } else if session.takes_parts() {
-            let number = session.part_number;
-            session.part_number = number.wrapping_add(1);
-            self.send_parts(now, index, number, packet, room - PART_OVERHEAD, tx)
+            peer.carrier()
+                .ok_or(Dropped::NoRoute)
+                .and_then(|session| session.channels.send(now, channel, packet).map_err(|_| Dropped::ReliableFull))
         } else {
-            Err(Dropped::TooLarge)
+            self.send_unreliably(now, index, packet, tx)
         };
         if let Some(peer) = self.peers.get_mut(index) {
             match result {
@@ -109,20 +100,26 @@ impl Node {
         result
     }
 
-    /// Cuts a large packet into parts of nearly equal size (PROTOCOL §11.2).
-    fn send_parts(
+    /// As one frame if it fits, else in parts of nearly equal size (PROTOCOL §11).
+    fn send_unreliably(
         &mut self,
         now: Instant,
         index: PeerIndex,
-        number: u32,
         packet: &[u8],
-        room: usize,
         tx: &mut impl TxSink,
     ) -> Result<(), Dropped> {
-        let parts = parts::split(packet, room).ok_or(Dropped::TooLarge)?;
-        let count = parts.number();
-        for (part, data) in (0u8..).zip(parts) {
-            self.pack(now, index, &Frame::Part { channel: UNRELIABLE, number, index: part, count, data }, tx);
+        let session = self.peers.get_mut(index).and_then(Peer::sending).ok_or(Dropped::NoRoute)?;
+        let room = session.datagram_limit() - DATA_HEADER;
+        if UNRELIABLE_OVERHEAD + packet.len() <= room {
+            self.pack(now, index, &Frame::UnreliableData { channel: UNRELIABLE, data: packet }, tx);
+            return Ok(());
+        }
+        if !session.takes_parts() {
+            return Err(Dropped::TooLarge);
+        }
+        let parts = session.splitter.cut(UNRELIABLE, packet, room - PART_OVERHEAD).ok_or(Dropped::TooLarge)?;
+        for part in parts {
+            self.pack(now, index, &part, tx);
         }
         Ok(())
     }
@@ -132,8 +129,7 @@ impl Node {
         if self.packing.owner().is_some_and(|owner| owner != index) {
             self.flush(now, tx);
         }
-        let Some(limit) =
-            self.peers.get_mut(index).and_then(|peer| peer.sending()).map(|session| session.datagram_limit())
+        let Some(limit) = self.peers.get_mut(index).and_then(Peer::sending).map(|session| session.datagram_limit())
         else {
             return;
         };

@@ -38,6 +38,8 @@ pub(crate) struct Peer {
     /// The session that is sent on.
     active: Option<Serial>,
     pub(crate) waiting: Waiting,
+    /// Packets for reliable channels that ended sessions have not delivered; as much as one session may keep.
+    undelivered: Vec<(u8, Vec<u8>)>,
     /// Since something was sent that nothing has answered.
     unanswered_since: Option<Instant>,
     last_received: Option<Instant>,
@@ -68,6 +70,7 @@ impl Peer {
             sessions: Vec::new(),
             active: None,
             waiting: Waiting::default(),
+            undelivered: Vec::new(),
             unanswered_since: None,
             last_received: None,
             hellos: Bucket::default(),
@@ -118,7 +121,8 @@ impl Peer {
 
     /// Whether something waits for a session.
     fn wants_session(&self) -> bool {
-        !self.carries_user_data() && (!self.waiting.is_empty() || self.keepalive.is_some())
+        !self.carries_user_data()
+            && (!self.waiting.is_empty() || !self.undelivered.is_empty() || self.keepalive.is_some())
     }
 
     /// After a hello of the attempt was sent.
@@ -167,13 +171,11 @@ impl Peer {
         let first = self.active.is_none();
         self.activate(now, serial);
         while self.sessions.iter().filter(|session| session.is_confirmed()).count() > MAX_CONFIRMED {
-            let Some(oldest) =
-                self.sessions.iter().position(|session| session.is_confirmed() && session.serial != serial)
-            else {
+            let oldest = self.sessions.iter().find(|session| session.is_confirmed() && session.serial != serial);
+            let Some(oldest) = oldest.map(|session| session.serial) else {
                 break;
             };
-            self.sessions.remove(oldest);
-            self.sessions_removed = true;
+            self.remove(now, oldest);
         }
         if first {
             events.extend([Event::Connected { peer: self.index }]);
@@ -196,36 +198,53 @@ impl Peer {
         }
     }
 
-    /// Sends on `serial` from now on; what the old session has not delivered reliably goes with it.
+    /// Sends on `serial` from now on.
     fn activate(&mut self, now: Instant, serial: Serial) {
-        let old = self.active.replace(serial).filter(|&old| old != serial);
-        let undelivered =
-            old.and_then(|old| self.session_mut(old)).map(|old| old.channels.take_unacknowledged()).unwrap_or_default();
-        let Some(session) = self.session_mut(serial) else {
-            return;
-        };
-        let remote = session.path.remote();
-        let mut lost = 0;
-        for (channel, packet) in undelivered {
-            if session.channels.send(now, channel, &packet).is_err() {
-                lost += 1;
-            }
-        }
-        self.last_endpoint = Some(remote);
-        self.drops.count_many(Dropped::ReliableFull, lost);
+        self.active = Some(serial);
+        self.last_endpoint = self.session(serial).map(|session| session.path.remote());
+        self.redeliver(now);
     }
 
-    /// Removes a session. True if it was the one sent on.
-    pub(crate) fn remove(&mut self, serial: Serial) -> bool {
-        self.sessions.retain(|session| session.serial != serial);
+    /// Removes a session. True if there is none left to send on.
+    pub(crate) fn remove(&mut self, now: Instant, serial: Serial) -> bool {
+        let Some(position) = self.sessions.iter().position(|session| session.serial == serial) else {
+            return false;
+        };
+        let session = self.sessions.remove(position);
         self.sessions_removed = true;
+        self.undelivered.extend(session.channels.into_unacknowledged());
         let was_active = self.active == Some(serial);
         if was_active {
             // A session that lingered is better than none.
             self.active =
                 self.sessions.iter().rev().find(|session| session.is_confirmed()).map(|session| session.serial);
         }
+        self.redeliver(now);
         was_active && self.active.is_none()
+    }
+
+    /// Hands what earlier sessions did not deliver to the present one (PROTOCOL §7).
+    fn redeliver(&mut self, now: Instant) {
+        let undelivered = std::mem::take(&mut self.undelivered);
+        let Some(session) = self.active.and_then(|active| self.session_mut(active)) else {
+            self.undelivered = undelivered;
+            return;
+        };
+        let refused =
+            undelivered.iter().filter(|(channel, packet)| session.channels.send(now, *channel, packet).is_err());
+        let refused = refused.count() as u64;
+        if !undelivered.is_empty() {
+            session.mark_used();
+        }
+        self.drops.count_many(Dropped::ReliableFull, refused);
+    }
+
+    /// The session that takes packets for reliable channels: the one that still has some to deliver, so that none overtakes another.
+    pub(crate) fn carrier(&mut self) -> Option<&mut Session> {
+        match self.sessions.iter().position(|session| session.channels.has_unacknowledged()) {
+            Some(position) => self.sessions.get_mut(position),
+            None => self.sending(),
+        }
     }
 
     /// Timers of the peer, its attempt and its sessions.
@@ -233,6 +252,8 @@ impl Peer {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now)) {
             self.attempt = None;
             self.unanswered_since = None;
+            let lost = std::mem::take(&mut self.undelivered).len() as u64;
+            self.drops.count_many(Dropped::WaitedTooLong, lost);
             events.push(Event::Unreachable { peer: self.index });
         }
         let ended: Vec<(Serial, bool, Ended)> = self
@@ -244,10 +265,12 @@ impl Peer {
                 Some((session.serial, session.is_pending(), ended))
             })
             .collect();
+        let given_up = self.sessions.iter_mut().map(|session| session.reassembly.take_given_up()).sum();
+        self.drops.count_many(Dropped::BadPart, given_up);
         let mut retry = false;
         for (serial, pending, reason) in ended {
             retry |= pending;
-            if self.remove(serial) {
+            if self.remove(now, serial) {
                 events.push(Event::Disconnected { peer: self.index, reason });
             }
         }

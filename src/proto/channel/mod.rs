@@ -414,6 +414,16 @@ impl Channels {
         self.recovery.is_dead()
     }
 
+    /// Whether the timer has expired since the last acknowledgement.
+    pub fn has_timed_out(&self) -> bool {
+        self.recovery.has_timed_out()
+    }
+
+    /// Whether an IP packet is not wholly acknowledged yet.
+    pub fn has_unacknowledged(&self) -> bool {
+        self.kept > 0
+    }
+
     /// The IP packets that were not wholly acknowledged, in order on each channel, to be sent on the next session (PROTOCOL §7). Control records belong to this session and go with it.
     pub fn into_unacknowledged(self) -> Vec<(u8, Vec<u8>)> {
         let users = self.channels.into_iter().filter(|(id, _)| *id != CONTROL);

@@ -192,8 +192,8 @@ impl Reassembly {
         self.incomplete.front().map(|packet| packet.expires)
     }
 
-    /// How many packets were begun and never completed, over the whole time.
-    pub const fn given_up(&self) -> u64 {
-        self.given_up
+    /// How many packets were begun and never completed since this was asked last.
+    pub const fn take_given_up(&mut self) -> u64 {
+        std::mem::replace(&mut self.given_up, 0)
     }
 }

@@ -264,6 +264,11 @@ impl Recovery {
         self.rtt.timeout(doublings)
     }
 
+    /// Whether the timer has expired since the last acknowledgement.
+    pub(super) const fn has_timed_out(&self) -> bool {
+        self.expiries > 0
+    }
+
     /// Whether the other side has been silent for too long.
     pub(super) const fn is_dead(&self) -> bool {
         self.expiries >= MAX_EXPIRIES

@@ -22,7 +22,7 @@ use epoch::{Epoch, Opened};
 
 use self::quantum::Offered;
 use self::rekey::PendingRekey;
-use super::channel::parts::Reassembly;
+use super::channel::parts::{Reassembly, Splitter};
 use super::channel::{Channels, Scope};
 use super::event::{Dropped, Ended};
 use super::handshake::{CAP_PARTS, Local};
@@ -117,7 +117,7 @@ pub(crate) struct Session {
     rekey: Option<PendingRekey>,
     pub(crate) channels: Channels,
     pub(crate) reassembly: Reassembly,
-    pub(crate) part_number: u32,
+    pub(crate) splitter: Splitter,
     pub(crate) path: Path,
     caps: u32,
     last_received: Instant,
@@ -143,7 +143,7 @@ impl Session {
             rekey: None,
             channels: Channels::new(now),
             reassembly: Reassembly::new(),
-            part_number: 0,
+            splitter: Splitter::default(),
             path: Path::new(link),
             caps: 0,
             last_received: now,
@@ -255,7 +255,8 @@ impl Session {
             self.indexes_changed = true;
         }
         self.channels.handle_timeout(now);
-        if self.channels.is_dead() {
+        // The peer is alive on another session: if it does not answer on this one, it does not have it any more.
+        if self.channels.is_dead() || (!active && self.is_confirmed() && self.channels.has_timed_out()) {
             return Err(Ended::Silent);
         }
         self.reassembly.handle_timeout(now);

@@ -10,3 +10,4 @@ pub(crate) fn start() -> Instant {
 
 mod first_contact;
 mod pair;
+mod reliable;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::{Link, Rng, TunSink, TxSink};
 use crate::crypto::keys::IdentitySecret;
+use crate::overlay::flow::ChannelRules;
 use crate::proto::{Command, Dropped, Event, Node, NodeConfig, PeerConfig};
 
 /// One of the two.
@@ -109,9 +110,15 @@ pub(crate) fn packet(from: Side, payload: &[u8]) -> Vec<u8> {
 impl Pair {
     /// Both nodes, of which those in `greeting` know the address of the other.
     pub(crate) fn new(greeting: &[Side]) -> Self {
+        Self::with_rules(greeting, ChannelRules::default())
+    }
+
+    /// The same with rules for reliable channels.
+    pub(crate) fn with_rules(greeting: &[Side], rules: ChannelRules) -> Self {
         let now = crate::proto::tests::start();
+        let configure = |side: Side| NodeConfig { channels: rules.clone(), ..config(side, greeting.contains(&side)) };
         let end = |side: Side| End {
-            node: Node::new(config(side, greeting.contains(&side)), identity(side), Rng::from_number(side as u64), now),
+            node: Node::new(configure(side), identity(side), Rng::from_number(side as u64), now),
             address: address(side),
             received: Vec::new(),
             events: Vec::new(),
