@@ -208,3 +208,168 @@ fn nonce_of(counter: u64) -> Nonce {
     let [a, b, c, d, e, f, g, h] = counter.to_be_bytes();
     Nonce::assume_unique_for_key([0, 0, 0, 0, a, b, c, d, e, f, g, h])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::hex;
+
+    const BOTH: [Cipher; 2] = [Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm];
+    const HEADER: &[u8] = b"fourteen bytes";
+
+    fn secret() -> Secret<32> {
+        Secret::fill(|bytes| *bytes = [9; 32])
+    }
+
+    fn sealed(cipher: Cipher, counter: u64, plaintext: &[u8]) -> Vec<u8> {
+        let mut packet = [plaintext, &[0; TAG_LEN]].concat();
+        SealKey::new(cipher, &secret()).seal(TxNonce(counter), HEADER, &mut packet);
+        packet
+    }
+
+    /// Under any nonce, as the published vectors have it.
+    fn known_answer(cipher: Cipher, key: [u8; 32], nonce: [u8; 12], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        let mut packet = plaintext.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        less_safe(cipher, &key).seal_in_place_append_tag(nonce, Aad::from(aad), &mut packet).unwrap();
+        packet
+    }
+
+    #[test]
+    fn chacha20_poly1305_matches_rfc_8439() {
+        let sealed = known_answer(
+            Cipher::ChaCha20Poly1305,
+            hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"),
+            hex("070000004041424344454647"),
+            &hex::<12>("50515253c0c1c2c3c4c5c6c7"),
+            b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+              sunscreen would be it.",
+        );
+        let expected = "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b\
+                        1a71de0a9e060b2905d6a5b67ecd3b3692ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc\
+                        3ff4def08e4b7a9de576d26586cec64b61161ae10b594f09e26a7e902ecbd0600691";
+        assert_eq!(sealed, hex::<130>(expected));
+    }
+
+    /// Test case 16 of the submission of GCM to NIST.
+    #[test]
+    fn aes_256_gcm_matches_its_specification() {
+        let sealed = known_answer(
+            Cipher::Aes256Gcm,
+            hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308"),
+            hex("cafebabefacedbaddecaf888"),
+            &hex::<20>("feedfacedeadbeeffeedfacedeadbeefabaddad2"),
+            &hex::<60>(
+                "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0d\
+                 e657ba637b39",
+            ),
+        );
+        let expected = "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838\
+                        c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b";
+        assert_eq!(sealed, hex::<76>(expected));
+    }
+
+    #[test]
+    fn what_is_sealed_opens_under_its_counter_and_header() {
+        for cipher in BOTH {
+            for plaintext in [&b""[..], b"x", &[3; 1198]] {
+                let mut packet = sealed(cipher, 5, plaintext);
+                let open = OpenKey::new(cipher, &secret());
+                let (opened, proof) = open.open(5, HEADER, &mut packet).unwrap();
+                assert_eq!(opened, plaintext);
+                assert_eq!(proof.counter(), 5);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bit_of_a_packet_may_flip() {
+        for cipher in BOTH {
+            let packet = sealed(cipher, 5, b"plaintext");
+            let open = OpenKey::new(cipher, &secret());
+            for bit in 0..8 * packet.len() {
+                let mut flipped = packet.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(open.open(5, HEADER, &mut flipped).unwrap_err(), OpenFailed, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_bit_of_the_header_may_flip() {
+        for cipher in BOTH {
+            let packet = sealed(cipher, 5, b"plaintext");
+            let open = OpenKey::new(cipher, &secret());
+            for bit in 0..8 * HEADER.len() {
+                let mut flipped = HEADER.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(open.open(5, &flipped, &mut packet.clone()).unwrap_err(), OpenFailed, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_counter_key_or_cipher_does_not_open() {
+        for cipher in BOTH {
+            let packet = sealed(cipher, 5, b"plaintext");
+            let open = OpenKey::new(cipher, &secret());
+            assert_eq!(open.open(6, HEADER, &mut packet.clone()).unwrap_err(), OpenFailed);
+            let other_key = OpenKey::new(cipher, &Secret::fill(|bytes| *bytes = [8; 32]));
+            assert_eq!(other_key.open(5, HEADER, &mut packet.clone()).unwrap_err(), OpenFailed);
+        }
+        let mut packet = sealed(Cipher::Aes256Gcm, 5, b"plaintext");
+        let other_cipher = OpenKey::new(Cipher::ChaCha20Poly1305, &secret());
+        assert_eq!(other_cipher.open(5, HEADER, &mut packet).unwrap_err(), OpenFailed);
+    }
+
+    #[test]
+    fn what_is_shorter_than_a_tag_does_not_open() {
+        for cipher in BOTH {
+            for len in 0..TAG_LEN {
+                let open = OpenKey::new(cipher, &secret());
+                assert_eq!(open.open(0, HEADER, &mut vec![0; len]).unwrap_err(), OpenFailed);
+            }
+        }
+    }
+
+    #[test]
+    fn nonces_count_up_from_zero() {
+        let mut counter = TxCounter::new();
+        let counters: Vec<_> = (0..3).map(|_| counter.next().unwrap().counter()).collect();
+        assert_eq!(counters, [0, 1, 2]);
+        assert_eq!(counter.sealed(), 3);
+    }
+
+    #[test]
+    fn the_last_8192_counters_are_neither_sealed_nor_opened() {
+        assert_eq!(u64::MAX - COUNTER_LIMIT, 8191);
+        let mut counter = TxCounter(COUNTER_LIMIT - 1);
+        assert_eq!(counter.next().unwrap().counter(), COUNTER_LIMIT - 1);
+        assert_eq!(counter.next().unwrap_err(), Exhausted);
+        assert_eq!(counter.next().unwrap_err(), Exhausted);
+
+        for cipher in BOTH {
+            let open = OpenKey::new(cipher, &secret());
+            open.open(COUNTER_LIMIT - 1, HEADER, &mut sealed(cipher, COUNTER_LIMIT - 1, b"last")).unwrap();
+            let mut beyond = sealed(cipher, COUNTER_LIMIT, b"beyond");
+            assert_eq!(open.open(COUNTER_LIMIT, HEADER, &mut beyond).unwrap_err(), OpenFailed);
+        }
+    }
+
+    #[test]
+    fn aes_is_chosen_when_both_prefer_it() {
+        assert_eq!(Cipher::choose(true), Cipher::Aes256Gcm);
+        assert_eq!(Cipher::choose(false), Cipher::ChaCha20Poly1305);
+    }
+
+    #[test]
+    fn keys_may_go_to_other_threads_and_do_not_print() {
+        fn shareable<T: Send + Sync>(key: &T) -> &T {
+            key
+        }
+        let seal = SealKey::new(Cipher::Aes256Gcm, &secret());
+        assert_eq!(format!("{:?}", shareable(&seal)), "SealKey(Aes256Gcm, ..)");
+        let open = OpenKey::new(Cipher::ChaCha20Poly1305, &secret());
+        assert_eq!(format!("{:?}", shareable(&open)), "OpenKey(ChaCha20Poly1305, ..)");
+    }
+}

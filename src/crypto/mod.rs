@@ -20,3 +20,10 @@ pub use keys::{EphemeralSecret, IdentitySecret, Label, SignatureValid};
 pub use replay::ReplayWindow;
 pub use schedule::{Chain, Epoch0, EpochKeys, Halves, Net, Role, Transcript};
 pub use secret::Secret;
+
+/// The bytes that `text` stands for.
+#[cfg(test)]
+fn hex<const N: usize>(text: &str) -> [u8; N] {
+    assert_eq!(text.len(), 2 * N);
+    std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+}

@@ -91,3 +91,110 @@ pub struct Unseen(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("replayed counter")]
 pub struct Replayed;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn accept(window: &mut ReplayWindow, counter: u64) -> bool {
+        match window.check(counter) {
+            Ok(unseen) => {
+                window.commit(unseen, &Authentic::forged(counter));
+                true
+            }
+            Err(Replayed) => false,
+        }
+    }
+
+    /// PROTOCOL §6 as a sentence, with memory without end.
+    #[derive(Default)]
+    struct Oracle(BTreeSet<u64>);
+
+    impl Oracle {
+        fn accept(&mut self, counter: u64) -> bool {
+            let too_old = self.0.last().is_some_and(|&highest| highest >= counter && highest - counter >= WINDOW);
+            !too_old && self.0.insert(counter)
+        }
+    }
+
+    #[test]
+    fn a_counter_is_accepted_once() {
+        let mut window = ReplayWindow::new();
+        assert_eq!(window.highest(), None);
+        assert!(accept(&mut window, 0));
+        assert!(!accept(&mut window, 0));
+        assert_eq!(window.highest(), Some(0));
+    }
+
+    #[test]
+    fn a_check_changes_nothing() {
+        let mut window = ReplayWindow::new();
+        assert!(accept(&mut window, 10));
+        for counter in [3, 1_000_000] {
+            drop(window.check(counter).unwrap());
+            assert_eq!(window.highest(), Some(10));
+            drop(window.check(counter).unwrap());
+        }
+        assert_eq!(window.check(10).unwrap_err(), Replayed);
+    }
+
+    #[test]
+    fn the_window_spans_8192_counters_wherever_it_stands() {
+        for highest in (8192..8192 + 130).chain([u64::MAX - 1, u64::MAX]) {
+            let mut window = ReplayWindow::new();
+            assert!(accept(&mut window, highest));
+            assert!(!accept(&mut window, highest - 8192), "8192 behind {highest}");
+            assert!(accept(&mut window, highest - 8191), "8191 behind {highest}");
+            assert!(!accept(&mut window, highest - 8191), "twice 8191 behind {highest}");
+        }
+    }
+
+    #[test]
+    fn everything_in_the_window_may_come_in_reverse_order_once() {
+        let mut window = ReplayWindow::new();
+        let (low, high) = (100_000, 100_000 + WINDOW);
+        assert!((low..high).rev().all(|counter| accept(&mut window, counter)));
+        assert!((0..high).all(|counter| !accept(&mut window, counter)));
+    }
+
+    #[test]
+    fn a_counter_that_the_window_left_behind_since_its_check_marks_no_other() {
+        let mut window = ReplayWindow::new();
+        let stale = window.check(5).unwrap();
+        let highest = 5 + BLOCKS as u64 * BLOCK_BITS;
+        assert!(accept(&mut window, highest));
+        window.commit(stale, &Authentic::forged(5));
+        assert_eq!(window.highest(), Some(highest));
+        assert!((highest - WINDOW + 1..highest).all(|counter| window.check(counter).is_ok()));
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_set(
+            start in prop_oneof![Just(0), Just(u64::MAX - 40_000), any::<u64>()],
+            steps in prop::collection::vec(
+                prop_oneof![
+                    4 => -70_i64..70,
+                    2 => -8_300_i64..-8_100,
+                    2 => -8_300_i64..8_300,
+                    1 => 8_100_i64..8_400,
+                    1 => -100_000_i64..100_000,
+                ],
+                1..400,
+            ),
+        ) {
+            let (mut window, mut oracle) = (ReplayWindow::new(), Oracle::default());
+            let mut highest = start;
+            for step in steps {
+                let counter = highest.saturating_add_signed(step);
+                prop_assert_eq!(accept(&mut window, counter), oracle.accept(counter), "counter {}", counter);
+                highest = oracle.0.last().copied().unwrap_or(start);
+                prop_assert_eq!(window.highest(), Some(highest));
+            }
+        }
+    }
+}

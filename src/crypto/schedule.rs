@@ -395,3 +395,278 @@ pub enum Role {
     /// Answered it.
     Responder,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+    use crate::crypto::aead::{TAG_LEN, TxCounter};
+    use crate::crypto::keys::EphemeralSecret;
+
+    const E: [u8; 32] = [1; 32];
+    const C: [u8; 32] = [2; 32];
+    const EK: [u8; PUBLIC_LEN] = [3; PUBLIC_LEN];
+    const CT: [u8; CIPHERTEXT_LEN] = [4; CIPHERTEXT_LEN];
+
+    fn secret(byte: u8) -> Secret<32> {
+        Secret::fill(|bytes| *bytes = [byte; 32])
+    }
+
+    fn net() -> Net {
+        Net::new(&secret(0))
+    }
+
+    fn identities() -> [IdentitySecret; 2] {
+        [1, 2].map(|number| IdentitySecret::generate(&mut Rng::from_number(number)))
+    }
+
+    fn epoch0(psk: u8, shared: u8) -> Epoch0 {
+        Epoch0::derive(&Net::new(&secret(psk)), &[5; 32], &E, &PeerId([6; 32]), &[7; 64], &secret(shared))
+    }
+
+    /// All ways to flip one bit of `bytes`.
+    fn flips<const N: usize>(bytes: [u8; N]) -> impl Iterator<Item = [u8; N]> {
+        (0..8 * N).map(move |bit| {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            flipped
+        })
+    }
+
+    /// One packet from the sealing half of one side to the opening half of the other.
+    fn crosses(from: &Halves, to: &Halves) -> bool {
+        let mut packet = [b"user data".as_slice(), &[0; TAG_LEN]].concat();
+        from.seal.seal(TxCounter::new().next().unwrap(), b"header", &mut packet);
+        to.open.open(0, b"header", &mut packet).is_ok()
+    }
+
+    fn joined(one: (EpochKeys, Cipher), other: (EpochKeys, Cipher)) -> bool {
+        let initiator = one.0.split(Role::Initiator, one.1);
+        let responder = other.0.split(Role::Responder, other.1);
+        let by_index = initiator.send == responder.receive && responder.send == initiator.receive;
+        by_index && crosses(&initiator, &responder) && crosses(&responder, &initiator)
+    }
+
+    #[test]
+    fn mac1_depends_on_the_mesh_and_every_key() {
+        let [initiator, responder] = identities().map(|identity| identity.id());
+        let mac1 = net().mac1(&responder, &E, &initiator);
+        assert!(equal(&mac1, &net().mac1(&responder, &E, &initiator)));
+        assert!(flips(mac1).all(|flipped| !equal(&flipped, &net().mac1(&responder, &E, &initiator))));
+        assert_ne!(mac1, Net::new(&secret(1)).mac1(&responder, &E, &initiator));
+        assert_ne!(mac1, net().mac1(&initiator, &E, &responder));
+        assert_ne!(mac1, net().mac1(&responder, &C, &initiator));
+    }
+
+    #[test]
+    fn the_cookie_tag_depends_on_every_field() {
+        let [initiator, responder] = identities().map(|identity| identity.id());
+        let (mac1, ck) = ([8; 32], [9; 16]);
+        let tag = net().cookie_tag(&responder, &E, &initiator, &mac1, &ck);
+        assert!(flips(tag).all(|flipped| !equal(&flipped, &tag)));
+        assert!(flips(ck).all(|ck| net().cookie_tag(&responder, &E, &initiator, &mac1, &ck) != tag));
+        assert!(flips(mac1).all(|mac1| net().cookie_tag(&responder, &E, &initiator, &mac1, &ck) != tag));
+        assert!(flips(E).all(|e| net().cookie_tag(&responder, &e, &initiator, &mac1, &ck) != tag));
+        assert_ne!(net().cookie_tag(&initiator, &E, &responder, &mac1, &ck), tag);
+        assert_ne!(Net::new(&secret(1)).cookie_tag(&responder, &E, &initiator, &mac1, &ck), tag);
+    }
+
+    #[test]
+    fn a_ping_its_answer_and_another_node_have_different_macs() {
+        let [one, other] = identities().map(|identity| identity.id());
+        let n = [8; 16];
+        let mac = net().ping_mac(&one, &n);
+        assert!(flips(n).all(|n| net().ping_mac(&one, &n) != mac));
+        assert_ne!(net().pong_mac(&one, &n), mac);
+        assert_ne!(net().ping_mac(&other, &n), mac);
+        assert_ne!(Net::new(&secret(1)).ping_mac(&one, &n), mac);
+    }
+
+    #[test]
+    fn a_hello_signature_covers_every_field() {
+        let [i, r] = identities();
+        let signature = net().sign_hello(&i, &r.id(), &E, &C);
+        let valid = |net: &Net, i: &PeerId, r: &PeerId, e: &[u8; 32], c: &[u8; 32], signature: &[u8; 64]| {
+            net.verify_hello(i, r, e, c, signature).is_ok()
+        };
+        assert!(valid(&net(), &i.id(), &r.id(), &E, &C, &signature));
+        assert!(!valid(&Net::new(&secret(1)), &i.id(), &r.id(), &E, &C, &signature));
+        assert!(!valid(&net(), &r.id(), &i.id(), &E, &C, &signature));
+        assert!(!valid(&net(), &i.id(), &i.id(), &E, &C, &signature));
+        assert!(flips(E).step_by(7).all(|e| !valid(&net(), &i.id(), &r.id(), &e, &C, &signature)));
+        assert!(flips(C).step_by(7).all(|c| !valid(&net(), &i.id(), &r.id(), &E, &c, &signature)));
+        assert!(flips(signature).step_by(7).all(|flipped| !valid(&net(), &i.id(), &r.id(), &E, &C, &flipped)));
+    }
+
+    #[test]
+    fn an_answer_signature_covers_every_field() {
+        let [i, r] = identities();
+        let hello = hello_hash(&[8; 162]);
+        let signature = net().sign_answer(&r, &i.id(), &E, &hello);
+        let valid = |net: &Net, r: &PeerId, i: &PeerId, e: &[u8; 32], hello: &[u8; 32], signature: &[u8; 64]| {
+            net.verify_answer(r, i, e, hello, signature).is_ok()
+        };
+        assert!(valid(&net(), &r.id(), &i.id(), &E, &hello, &signature));
+        assert!(!valid(&Net::new(&secret(1)), &r.id(), &i.id(), &E, &hello, &signature));
+        assert!(!valid(&net(), &i.id(), &r.id(), &E, &hello, &signature));
+        assert!(!valid(&net(), &r.id(), &r.id(), &E, &hello, &signature));
+        assert!(flips(E).step_by(7).all(|e| !valid(&net(), &r.id(), &i.id(), &e, &hello, &signature)));
+        assert!(flips(hello).step_by(7).all(|hello| !valid(&net(), &r.id(), &i.id(), &E, &hello, &signature)));
+        assert!(flips(signature).step_by(7).all(|flipped| !valid(&net(), &r.id(), &i.id(), &E, &hello, &flipped)));
+    }
+
+    #[test]
+    fn a_finish_signature_covers_the_transcript() {
+        let [i, r] = identities();
+        let th_1 = Transcript([8; 32]);
+        let signature = net().sign_finish(&i, &th_1);
+        net().verify_finish(&i.id(), &th_1, &signature).unwrap();
+        assert_eq!(net().verify_finish(&r.id(), &th_1, &signature).unwrap_err(), BadSignature);
+        assert_eq!(Net::new(&secret(1)).verify_finish(&i.id(), &th_1, &signature).unwrap_err(), BadSignature);
+        for flipped in flips(th_1.0).step_by(7) {
+            assert_eq!(net().verify_finish(&i.id(), &Transcript(flipped), &signature).unwrap_err(), BadSignature);
+        }
+        for flipped in flips(signature).step_by(7) {
+            assert_eq!(net().verify_finish(&i.id(), &th_1, &flipped).unwrap_err(), BadSignature);
+        }
+    }
+
+    #[test]
+    fn a_rekey_signature_covers_every_field() {
+        let [i, r] = identities();
+        let previous = Transcript([8; 32]);
+        let signature = net().sign_rekey(&i, &previous, &E, &EK);
+        let valid = |net: &Net, s: &PeerId, previous: [u8; 32], e: &[u8; 32], ek: &[u8; PUBLIC_LEN]| {
+            net.verify_rekey(s, &Transcript(previous), e, ek, &signature).is_ok()
+        };
+        assert!(valid(&net(), &i.id(), previous.0, &E, &EK));
+        assert!(!valid(&Net::new(&secret(1)), &i.id(), previous.0, &E, &EK));
+        assert!(!valid(&net(), &r.id(), previous.0, &E, &EK));
+        assert!(flips(previous.0).step_by(7).all(|previous| !valid(&net(), &i.id(), previous, &E, &EK)));
+        assert!(flips(E).step_by(7).all(|e| !valid(&net(), &i.id(), previous.0, &e, &EK)));
+        assert!(flips(EK).step_by(701).all(|ek| !valid(&net(), &i.id(), previous.0, &E, &ek)));
+        for flipped in flips(signature).step_by(7) {
+            assert_eq!(net().verify_rekey(&i.id(), &previous, &E, &EK, &flipped).unwrap_err(), BadSignature);
+        }
+    }
+
+    #[test]
+    fn a_rekey_answer_signature_covers_the_transcript_and_is_no_finish() {
+        let [i, r] = identities();
+        let th_n = Transcript([8; 32]);
+        let signature = net().sign_rekey_answer(&r, &th_n);
+        net().verify_rekey_answer(&r.id(), &th_n, &signature).unwrap();
+        assert_eq!(net().verify_rekey_answer(&i.id(), &th_n, &signature).unwrap_err(), BadSignature);
+        assert_eq!(net().verify_finish(&r.id(), &th_n, &signature).unwrap_err(), BadSignature);
+        assert_eq!(Net::new(&secret(1)).verify_rekey_answer(&r.id(), &th_n, &signature).unwrap_err(), BadSignature);
+        for flipped in flips(th_n.0).step_by(7) {
+            assert_eq!(net().verify_rekey_answer(&r.id(), &Transcript(flipped), &signature).unwrap_err(), BadSignature);
+        }
+        for flipped in flips(signature).step_by(7) {
+            assert_eq!(net().verify_rekey_answer(&r.id(), &th_n, &flipped).unwrap_err(), BadSignature);
+        }
+    }
+
+    #[test]
+    fn no_bit_of_a_hello_or_a_confirmation_may_flip() {
+        let hello = [8; 162];
+        assert!(flips(hello).all(|flipped| hello_hash(&flipped) != hello_hash(&hello)));
+
+        let epoch0 = epoch0(0, 1);
+        epoch0.verify_confirmation(&epoch0.confirmation()).unwrap();
+        for flipped in flips(epoch0.confirmation()) {
+            assert_eq!(epoch0.verify_confirmation(&flipped).unwrap_err(), BadConfirmation);
+        }
+    }
+
+    #[test]
+    fn the_confirmation_shows_the_mesh_secret_and_the_shared_secret() {
+        let confirmation = epoch0(0, 1).confirmation();
+        epoch0(0, 1).verify_confirmation(&confirmation).unwrap();
+        assert_eq!(epoch0(1, 1).verify_confirmation(&confirmation).unwrap_err(), BadConfirmation);
+        assert_eq!(epoch0(0, 2).verify_confirmation(&confirmation).unwrap_err(), BadConfirmation);
+    }
+
+    #[test]
+    fn every_field_of_an_answer_is_in_the_transcript() {
+        let (hello, responder, signature) = ([5; 32], PeerId([6; 32]), [7; 64]);
+        let transcript = Transcript::answer(&hello, &E, &responder, &signature);
+        assert!(flips(hello).all(|hello| Transcript::answer(&hello, &E, &responder, &signature) != transcript));
+        assert!(flips(E).all(|e| Transcript::answer(&hello, &e, &responder, &signature) != transcript));
+        assert!(flips(responder.0).all(|r| Transcript::answer(&hello, &E, &PeerId(r), &signature) != transcript));
+        assert!(flips(signature).all(|s| Transcript::answer(&hello, &E, &responder, &s) != transcript));
+    }
+
+    #[test]
+    fn every_field_of_offer_and_finish_is_in_the_transcript() {
+        let th_0 = Transcript([8; 32]);
+        let th_1 = th_0.quantum(1, 2, &EK, &CT);
+        assert_ne!(Transcript([9; 32]).quantum(1, 2, &EK, &CT), th_1);
+        assert_ne!(th_0.quantum(2, 1, &EK, &CT), th_1);
+        assert_ne!(th_0.quantum(1 << 31 | 1, 2, &EK, &CT), th_1);
+        assert!(flips(EK).step_by(101).all(|ek| th_0.quantum(1, 2, &ek, &CT) != th_1));
+        assert!(flips(CT).step_by(101).all(|ct| th_0.quantum(1, 2, &EK, &ct) != th_1));
+    }
+
+    #[test]
+    fn every_field_of_a_rekey_is_in_the_transcript() {
+        let previous = Transcript([8; 32]);
+        let th_n = previous.rekey(&E, &C, &EK, &CT);
+        assert_ne!(Transcript([9; 32]).rekey(&E, &C, &EK, &CT), th_n);
+        assert_ne!(previous.rekey(&C, &E, &EK, &CT), th_n);
+        assert!(flips(E).all(|e| previous.rekey(&e, &C, &EK, &CT) != th_n));
+        assert!(flips(C).all(|e| previous.rekey(&E, &e, &EK, &CT) != th_n));
+        assert!(flips(EK).step_by(101).all(|ek| previous.rekey(&E, &C, &ek, &CT) != th_n));
+        assert!(flips(CT).step_by(101).all(|ct| previous.rekey(&E, &C, &EK, &ct) != th_n));
+    }
+
+    #[test]
+    fn both_sides_of_a_session_understand_each_other_in_every_epoch() {
+        let mut rng = Rng::from_number(4);
+        let [e_i, e_r] = [EphemeralSecret::generate(&mut rng), EphemeralSecret::generate(&mut rng)];
+        let derive =
+            |shared: Secret<32>| Epoch0::derive(&net(), &[5; 32], &e_r.public(), &PeerId([6; 32]), &[7; 64], &shared);
+        let i = derive(e_i.agree(&e_r.public()).unwrap());
+        let r = derive(e_r.agree(&e_i.public()).unwrap());
+        let chacha = Cipher::ChaCha20Poly1305;
+        assert!(joined((i.keys, chacha), (r.keys, chacha)));
+
+        let th_1 = i.transcript.quantum(1, 3, &EK, &CT);
+        let ((keys_i, chain_i), (keys_r, chain_r)) =
+            (i.chain.quantum(&th_1, &secret(5)), r.chain.quantum(&th_1, &secret(5)));
+        assert!(joined((keys_i, Cipher::Aes256Gcm), (keys_r, Cipher::Aes256Gcm)));
+
+        let th_2 = th_1.rekey(&E, &C, &EK, &CT);
+        let ((keys_i, chain_i), (keys_r, chain_r)) =
+            (chain_i.rekey(&th_2, &secret(6), &secret(7)), chain_r.rekey(&th_2, &secret(6), &secret(7)));
+        assert!(joined((keys_i, chacha), (keys_r, chacha)));
+
+        let th_3 = th_2.rekey(&E, &C, &EK, &CT);
+        let ((keys_i, _), (keys_r, _)) =
+            (chain_i.rekey(&th_3, &secret(6), &secret(7)), chain_r.rekey(&th_3, &secret(6), &secret(7)));
+        assert!(joined((keys_i, chacha), (keys_r, chacha)));
+    }
+
+    #[test]
+    fn keys_depend_on_every_secret_and_on_the_cipher_and_differ_by_direction() {
+        let chacha = Cipher::ChaCha20Poly1305;
+        let th_n = Transcript([8; 32]);
+        let chain = |byte| Chain(secret(byte));
+        let keys = || (chain(1).rekey(&th_n, &secret(2), &secret(3)).0, chacha);
+        assert!(joined(keys(), keys()));
+        assert!(!joined(keys(), (chain(9).rekey(&th_n, &secret(2), &secret(3)).0, chacha)));
+        assert!(!joined(keys(), (chain(1).rekey(&th_n, &secret(9), &secret(3)).0, chacha)));
+        assert!(!joined(keys(), (chain(1).rekey(&th_n, &secret(2), &secret(9)).0, chacha)));
+        assert!(!joined(keys(), (chain(1).rekey(&Transcript([9; 32]), &secret(2), &secret(3)).0, chacha)));
+        assert!(!joined(keys(), (keys().0, Cipher::Aes256Gcm)));
+
+        let [one, other] = [keys().0.split(Role::Initiator, chacha), keys().0.split(Role::Initiator, chacha)];
+        assert!(!crosses(&one, &other), "a packet must not be reflected to its sender");
+    }
+
+    #[test]
+    fn what_is_derived_does_not_print_its_secrets() {
+        let text = format!("{:?} {:?}", net(), epoch0(0, 1));
+        assert_eq!(text.matches("Secret(..)").count(), 2 + 2 + 1 + 1);
+    }
+}
