@@ -77,3 +77,137 @@ fn is_group_v4(dst: Ipv4Addr) -> bool {
 fn is_single_v6(src: Ipv6Addr) -> bool {
     !src.is_unspecified() && !src.is_loopback() && !src.is_multicast()
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{Icmpv4Slice, Icmpv6Slice, IpNumber, SlicedPacket, TransportSlice};
+
+    use super::*;
+
+    const ROUTER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9));
+    const ROUTER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x99));
+
+    fn udp_v4(src: [u8; 4], dst: [u8; 4], len: usize) -> Vec<u8> {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4(src, dst, 64).udp(1, 2).write(&mut packet, &vec![7; len]).unwrap();
+        packet
+    }
+
+    fn udp_v6(src: &str, dst: &str, len: usize) -> Vec<u8> {
+        let [src, dst] = [src, dst].map(|address| address.parse::<Ipv6Addr>().unwrap().octets());
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6(src, dst, 64).udp(1, 2).write(&mut packet, &vec![7; len]).unwrap();
+        packet
+    }
+
+    fn icmp_v4(kind: u8) -> Vec<u8> {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .write(&mut packet, IpNumber(protocol::ICMPV4), &[kind, 0, 0, 0, 0, 0, 0, 0])
+            .unwrap();
+        packet
+    }
+
+    fn icmp_v6(kind: u8) -> Vec<u8> {
+        let [src, dst] = ["fd00::1", "fd00::2"].map(|address| address.parse::<Ipv6Addr>().unwrap().octets());
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6(src, dst, 64)
+            .write(&mut packet, IpNumber(protocol::ICMPV6), &[kind, 0, 0, 0, 0, 0, 0, 0])
+            .unwrap();
+        packet
+    }
+
+    fn answer(packet: &[u8], from: IpAddr) -> Option<Vec<u8>> {
+        unreachable(&IpPacket::parse(packet).unwrap(), from)
+    }
+
+    #[test]
+    fn an_ipv4_packet_without_route_is_answered_with_a_quote_of_it() {
+        for (len, quoted) in [(10, 38), (2000, 548)] {
+            let packet = udp_v4([10, 0, 0, 1], [10, 0, 0, 2], len);
+            let answer = answer(&packet, ROUTER_V4).unwrap();
+            let outer = IpPacket::parse(&answer).unwrap();
+            assert_eq!((outer.src(), outer.dst()), (ROUTER_V4, [10, 0, 0, 1].into()));
+            let Some(TransportSlice::Icmpv4(icmp)) = SlicedPacket::from_ip(&answer).unwrap().transport else {
+                panic!()
+            };
+            let header = icmpv4::DestUnreachableHeader::Network;
+            assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(header));
+            assert_eq!(icmp.payload(), &packet[..quoted]);
+            let whole = Icmpv4Slice::from_slice(outer.upper()).unwrap();
+            assert_eq!(whole.header().icmp_type.calc_checksum(icmp.payload()), icmp.checksum());
+            assert!(answer.len() <= MAX_V4);
+        }
+    }
+
+    #[test]
+    fn an_ipv6_packet_without_route_is_answered_with_a_quote_of_it() {
+        for (len, quoted) in [(10, 58), (2000, 1232)] {
+            let packet = udp_v6("fd00::1", "fd00::2", len);
+            let answer = answer(&packet, ROUTER_V6).unwrap();
+            let outer = IpPacket::parse(&answer).unwrap();
+            assert_eq!((outer.src(), outer.dst()), (ROUTER_V6, "fd00::1".parse().unwrap()));
+            let icmp = Icmpv6Slice::from_slice(outer.upper()).unwrap();
+            let code = icmpv6::DestUnreachableCode::NoRoute;
+            assert_eq!(icmp.icmp_type(), Icmpv6Type::DestinationUnreachable(code));
+            assert_eq!(icmp.payload(), &packet[..quoted]);
+            let (IpAddr::V6(src), IpAddr::V6(dst)) = (outer.src(), outer.dst()) else { panic!() };
+            assert!(icmp.is_checksum_valid(src.octets(), dst.octets()));
+            assert!(answer.len() <= MAX_V6);
+        }
+    }
+
+    #[test]
+    fn an_icmp_error_is_never_answered_but_an_echo_is() {
+        for kind in 0..=u8::MAX {
+            let is_error = [3, 4, 5, 11, 12].contains(&kind);
+            assert_eq!(answer(&icmp_v4(kind), ROUTER_V4).is_none(), is_error, "ICMPv4 {kind}");
+            let is_error = kind < 128 || kind == 137;
+            assert_eq!(answer(&icmp_v6(kind), ROUTER_V6).is_none(), is_error, "ICMPv6 {kind}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_itself_never_answered() {
+        let v4 = answer(&udp_v4([10, 0, 0, 1], [10, 0, 0, 2], 10), ROUTER_V4).unwrap();
+        let v6 = answer(&udp_v6("fd00::1", "fd00::2", 10), ROUTER_V6).unwrap();
+        assert_eq!((answer(&v4, ROUTER_V4), answer(&v6, ROUTER_V6)), (None, None));
+    }
+
+    #[test]
+    fn an_icmp_packet_whose_type_is_cut_off_is_not_answered() {
+        let mut packet = icmp_v4(8);
+        packet.truncate(20);
+        packet[2..4].copy_from_slice(&20_u16.to_be_bytes());
+        assert_eq!(answer(&packet, ROUTER_V4), None);
+    }
+
+    #[test]
+    fn only_the_first_fragment_is_answered() {
+        let mut packet = udp_v4([10, 0, 0, 1], [10, 0, 0, 2], 10);
+        (packet[6], packet[7]) = (0x20, 0);
+        assert!(answer(&packet, ROUTER_V4).is_some());
+        (packet[6], packet[7]) = (0x20, 1);
+        assert_eq!(answer(&packet, ROUTER_V4), None);
+    }
+
+    #[test]
+    fn groups_and_addresses_of_no_single_host_are_not_answered() {
+        let (host, group) = ([10, 0, 0, 1], [224, 0, 0, 251]);
+        for src in [[0; 4], [0, 1, 2, 3], [127, 0, 0, 1], group, [240, 0, 0, 1], [255; 4]] {
+            assert_eq!(answer(&udp_v4(src, host, 1), ROUTER_V4), None, "{src:?}");
+        }
+        for dst in [group, [255; 4]] {
+            assert_eq!(answer(&udp_v4(host, dst, 1), ROUTER_V4), None, "{dst:?}");
+        }
+        for (src, dst) in [("::", "fd00::1"), ("::1", "fd00::1"), ("ff02::1", "fd00::1"), ("fd00::1", "ff02::1")] {
+            assert_eq!(answer(&udp_v6(src, dst, 1), ROUTER_V6), None, "{src} {dst}");
+        }
+    }
+
+    #[test]
+    fn a_router_address_of_the_other_version_gives_no_answer() {
+        assert_eq!(answer(&udp_v4([10, 0, 0, 1], [10, 0, 0, 2], 1), ROUTER_V6), None);
+        assert_eq!(answer(&udp_v6("fd00::1", "fd00::2", 1), ROUTER_V4), None);
+    }
+}

@@ -240,3 +240,207 @@ fn walk_extensions(first: u8, payload: &[u8]) -> (u8, Fragment, &[u8]) {
 fn extension_len(header: &[u8], base: usize, unit: usize) -> Option<usize> {
     header.get(1).map(|&units| (usize::from(units) + base) * unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SRC_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const DST_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+
+    /// An IPv4 packet from 10.0.0.1 to 10.0.0.2, with `options` behind the header.
+    fn v4(protocol: u8, fragment: u16, options: &[u8], payload: &[u8]) -> Vec<u8> {
+        let header_len = 20 + options.len();
+        let [high, low] = ((header_len + payload.len()) as u16).to_be_bytes();
+        let [f1, f2] = fragment.to_be_bytes();
+        let fixed = [0x40 | (header_len / 4) as u8, 0xb9, high, low, 0, 1, f1, f2, 64, protocol, 0, 0];
+        [&fixed[..], &[10, 0, 0, 1, 10, 0, 0, 2], options, payload].concat()
+    }
+
+    /// An IPv6 packet from fd00::1 to fd00::2.
+    fn v6(next: u8, payload: &[u8]) -> Vec<u8> {
+        let [high, low] = (payload.len() as u16).to_be_bytes();
+        [&[0x6b, 0x90, 0, 0, high, low, next, 64][..], &SRC_V6, &DST_V6, payload].concat()
+    }
+
+    /// An options or routing header of `8 + 8 * units` bytes.
+    fn options(next: u8, units: u8) -> Vec<u8> {
+        let mut header = vec![0; 8 + 8 * usize::from(units)];
+        (header[0], header[1]) = (next, units);
+        header
+    }
+
+    fn fragment_header(next: u8, offset: u16, more: bool) -> Vec<u8> {
+        let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
+        vec![next, 0, high, low, 0, 0, 0, 9]
+    }
+
+    /// Ports 1025 and 53.
+    const PORTS: [u8; 8] = [4, 1, 0, 53, 0, 8, 0, 0];
+
+    fn error(bytes: &[u8]) -> Option<IpError> {
+        IpPacket::parse(bytes).err()
+    }
+
+    #[test]
+    fn an_ipv4_packet_shows_its_fields() {
+        let bytes = v4(protocol::UDP, 0, &[], &PORTS);
+        let packet = IpPacket::parse(&bytes).unwrap();
+        assert_eq!((packet.src(), packet.dst()), ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()));
+        assert_eq!((packet.protocol(), packet.ports()), (protocol::UDP, Some((1025, 53))));
+        assert_eq!((packet.dscp(), packet.ecn(), packet.is_fragment()), (46, Ecn::Ect1, false));
+        assert_eq!((packet.upper(), packet.bytes()), (&PORTS[..], &bytes[..]));
+    }
+
+    #[test]
+    fn an_ipv6_packet_shows_its_fields() {
+        let bytes = v6(protocol::TCP, &PORTS);
+        let packet = IpPacket::parse(&bytes).unwrap();
+        assert_eq!((packet.src(), packet.dst()), (SRC_V6.into(), DST_V6.into()));
+        assert_eq!((packet.protocol(), packet.ports()), (protocol::TCP, Some((1025, 53))));
+        assert_eq!((packet.dscp(), packet.ecn(), packet.is_fragment()), (46, Ecn::Ect1, false));
+        assert_eq!(packet.upper(), &PORTS);
+    }
+
+    #[test]
+    fn every_truncation_and_extension_is_refused() {
+        for (bytes, header_len) in [(v4(protocol::UDP, 0, &[1; 8], &PORTS), 28), (v6(protocol::UDP, &PORTS), 40)] {
+            assert_eq!(error(&[]), Some(IpError::Version));
+            for len in 1..header_len {
+                assert_eq!(error(&bytes[..len]), Some(IpError::HeaderLength), "{len} bytes");
+            }
+            for len in header_len..bytes.len() {
+                assert_eq!(error(&bytes[..len]), Some(IpError::TotalLength), "{len} bytes");
+            }
+            assert_eq!(error(&bytes), None);
+            assert_eq!(error(&[&bytes[..], &[0]].concat()), Some(IpError::TotalLength));
+        }
+    }
+
+    #[test]
+    fn only_versions_four_and_six_are_known() {
+        let mut bytes = v4(protocol::UDP, 0, &[], &PORTS);
+        for version in (0..16).filter(|version| ![4, 6].contains(version)) {
+            bytes[0] = version << 4 | 5;
+            assert_eq!(error(&bytes), Some(IpError::Version));
+        }
+    }
+
+    #[test]
+    fn an_ipv4_header_shorter_than_the_least_is_refused() {
+        let mut bytes = v4(protocol::UDP, 0, &[], &PORTS);
+        for words in 0..5 {
+            bytes[0] = 0x40 | words;
+            assert_eq!(error(&bytes), Some(IpError::HeaderLength));
+        }
+    }
+
+    #[test]
+    fn ports_stand_behind_ipv4_options() {
+        let bytes = v4(protocol::SCTP, 0, &[1; 40], &PORTS);
+        assert_eq!(IpPacket::parse(&bytes).unwrap().ports(), Some((1025, 53)));
+    }
+
+    #[test]
+    fn only_five_protocols_have_ports() {
+        for number in 0..=u8::MAX {
+            let bytes = v4(number, 0, &[], &PORTS);
+            let has_ports = [6, 17, 33, 132, 136].contains(&number);
+            assert_eq!(IpPacket::parse(&bytes).unwrap().ports().is_some(), has_ports, "protocol {number}");
+        }
+    }
+
+    #[test]
+    fn ports_that_are_cut_short_are_none() {
+        for len in 0..4 {
+            let (v4, v6) = (v4(protocol::UDP, 0, &[], &PORTS[..len]), v6(protocol::UDP, &PORTS[..len]));
+            assert_eq!(IpPacket::parse(&v4).unwrap().ports(), None);
+            assert_eq!(IpPacket::parse(&v6).unwrap().ports(), None);
+        }
+    }
+
+    #[test]
+    fn only_the_first_ipv4_fragment_has_ports() {
+        let (dont, more) = (0x4000, 0x2000);
+        for (field, is_fragment, is_later) in
+            [(0, false, false), (dont, false, false), (more, true, false), (more | 1, true, true), (0x1fff, true, true)]
+        {
+            let bytes = v4(protocol::UDP, field, &[], &PORTS);
+            let packet = IpPacket::parse(&bytes).unwrap();
+            assert_eq!((packet.is_fragment(), packet.is_later_fragment()), (is_fragment, is_later), "{field:04x}");
+            assert_eq!(packet.ports().is_none(), is_later, "{field:04x}");
+        }
+    }
+
+    #[test]
+    fn extension_headers_are_walked_to_the_upper_layer() {
+        // Hop-by-hop, destination options, routing, fragment (alone), authentication, destination options, UDP.
+        let mut authentication = vec![0; 24];
+        (authentication[0], authentication[1]) = (60, 4);
+        let chain = [
+            options(60, 0),
+            options(43, 2),
+            options(44, 1),
+            fragment_header(51, 0, false),
+            authentication,
+            options(17, 255),
+            PORTS.to_vec(),
+        ]
+        .concat();
+        let bytes = v6(0, &chain);
+        let packet = IpPacket::parse(&bytes).unwrap();
+        assert_eq!((packet.protocol(), packet.ports()), (protocol::UDP, Some((1025, 53))));
+        assert!(!packet.is_fragment());
+    }
+
+    #[test]
+    fn a_chain_that_is_cut_short_has_no_ports_and_names_the_header() {
+        let chain = [options(44, 1), fragment_header(6, 0, true), PORTS.to_vec()].concat();
+        for len in 0..chain.len() {
+            let bytes = v6(60, &chain[..len]);
+            let packet = IpPacket::parse(&bytes).unwrap();
+            let expected = if len < 16 {
+                60
+            } else if len < 24 {
+                44
+            } else {
+                6
+            };
+            assert_eq!(packet.protocol(), expected, "{len} bytes");
+            assert_eq!(packet.ports(), (len >= 28).then_some((1025, 53)), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_options_elsewhere_than_in_front_stop_the_walk() {
+        let bytes = v6(60, &[options(0, 0), options(17, 0), PORTS.to_vec()].concat());
+        let packet = IpPacket::parse(&bytes).unwrap();
+        assert_eq!((packet.protocol(), packet.ports(), packet.upper()), (0, None, &[][..]));
+    }
+
+    #[test]
+    fn only_the_first_ipv6_fragment_has_ports() {
+        for (offset, more, is_fragment, is_later) in
+            [(0, false, false, false), (0, true, true, false), (1, true, true, true), (0x1fff, false, true, true)]
+        {
+            let bytes = v6(44, &[fragment_header(17, offset, more), PORTS.to_vec()].concat());
+            let packet = IpPacket::parse(&bytes).unwrap();
+            assert_eq!((packet.is_fragment(), packet.is_later_fragment()), (is_fragment, is_later), "{offset}");
+            assert_eq!((packet.protocol(), packet.ports().is_none()), (protocol::UDP, is_later), "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_in_the_tunnel_is_seen_from_outside() {
+        let bytes = v6(4, &v4(protocol::UDP, 0, &[], &PORTS));
+        let packet = IpPacket::parse(&bytes).unwrap();
+        assert_eq!((packet.src(), packet.protocol(), packet.ports()), (SRC_V6.into(), 4, None));
+    }
+
+    #[test]
+    fn the_longest_chain_of_headers_ends() {
+        let chain: Vec<u8> = [60, 0, 0, 0, 0, 0, 0, 0].into_iter().cycle().take(65_528).collect();
+        let bytes = v6(60, &chain);
+        assert_eq!(IpPacket::parse(&bytes).unwrap().protocol(), 60);
+    }
+}

@@ -133,3 +133,47 @@ impl<'a> Writer<'a> {
         self.buffer.len() - self.written
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_takes_big_endian_fields_in_order() {
+        let mut reader = Reader::new(&[1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 5, 6, 7]);
+        assert_eq!(reader.u8("a"), Ok(1));
+        assert_eq!(reader.u16("b"), Ok(2));
+        assert_eq!(reader.u32("c"), Ok(3));
+        assert_eq!(reader.u64("d"), Ok(4));
+        assert_eq!(reader.take(1, "e"), Ok(&[5][..]));
+        assert_eq!(reader.array("f"), Ok(&[6, 7]));
+        assert_eq!(reader.finish("all"), Ok(()));
+    }
+
+    #[test]
+    fn a_field_that_is_cut_short_is_named_and_takes_nothing() {
+        let mut reader = Reader::new(&[1, 2, 3]);
+        assert_eq!(reader.u32("length"), Err(DecodeError::Truncated("length")));
+        assert_eq!(reader.take(4, "data"), Err(DecodeError::Truncated("data")));
+        assert_eq!(reader.rest(), &[1, 2, 3]);
+    }
+
+    #[test]
+    fn bytes_behind_the_end_are_refused() {
+        let mut reader = Reader::new(&[1, 2]);
+        assert_eq!(reader.u8("a"), Ok(1));
+        assert_eq!(reader.finish("thing"), Err(DecodeError::Trailing("thing")));
+    }
+
+    #[test]
+    fn a_writer_writes_a_field_whole_or_not_at_all() {
+        let mut buffer = [0xff; 5];
+        let mut writer = Writer::new(&mut buffer);
+        assert_eq!(writer.u8(1), Ok(()));
+        assert_eq!(writer.u16(2), Ok(()));
+        assert_eq!(writer.u32(3), Err(Full));
+        assert_eq!((writer.written(), writer.room()), (3, 2));
+        assert_eq!(writer.put(&[4, 5]), Ok(()));
+        assert_eq!(buffer, [1, 0, 2, 4, 5]);
+    }
+}

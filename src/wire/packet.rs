@@ -72,3 +72,141 @@ fn cookie<'a>(mut reader: Reader<'a>, packet: &'static str) -> Result<&'a [u8; 3
     reader.finish(packet)?;
     Ok(cookie)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::hello::{CookieKind, HelloKind, encode_cookie_packet, encode_hello};
+    use super::super::sealed::{HEADER, MAX_DATAGRAM};
+    use super::*;
+    use crate::base::{PeerId, Rng, SessionIndex};
+
+    /// Where each field ends, and its name.
+    type Fields = &'static [(usize, &'static str)];
+
+    /// From PROTOCOL §2.1.
+    const HELLO_FIELDS: Fields =
+        &[(1, "version"), (2, "type"), (34, "X25519 key"), (66, "Ed25519 key"), (130, "signature"), (162, "cookie")];
+    const COOKIE_FIELDS: Fields = &[(1, "version"), (2, "type"), (34, "cookie")];
+    const SEALED_FIELDS: Fields =
+        &[(1, "version"), (2, "type"), (6, "index"), (14, "counter"), (32, "ciphertext and tag")];
+
+    /// Every packet of fixed length, with its fields and the name that trailing bytes are refused with.
+    fn packets_of_fixed_length() -> Vec<(Vec<u8>, Fields, &'static str)> {
+        let mut rng = Rng::from_number(1);
+        let mut packets = Vec::new();
+        for kind in [HelloKind::Hello, HelloKind::Answer] {
+            let packet = encode_hello(kind, &rng.bytes(), &PeerId(rng.bytes()), &rng.bytes(), &rng.bytes());
+            packets.push((packet.to_vec(), HELLO_FIELDS, "hello"));
+        }
+        for (kind, name) in
+            [(CookieKind::Retry, "hello retry"), (CookieKind::Ping, "ping"), (CookieKind::PingAnswer, "ping answer")]
+        {
+            packets.push((encode_cookie_packet(kind, &rng.bytes()).to_vec(), COOKIE_FIELDS, name));
+        }
+        packets
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<(), DecodeError> {
+        Packet::decode(bytes).map(drop)
+    }
+
+    fn field_at(fields: Fields, len: usize) -> &'static str {
+        fields.iter().find(|(end, _)| len < *end).unwrap().1
+    }
+
+    #[test]
+    fn every_truncation_of_a_packet_is_refused_with_the_field_that_is_cut() {
+        for (packet, fields, _) in packets_of_fixed_length() {
+            for len in 0..packet.len() {
+                assert_eq!(decoded(&packet[..len]), Err(DecodeError::Truncated(field_at(fields, len))), "{len} bytes");
+            }
+            assert_eq!(decoded(&packet), Ok(()));
+        }
+    }
+
+    #[test]
+    fn every_extension_of_a_packet_of_fixed_length_is_refused_with_its_name() {
+        for (mut packet, _, name) in packets_of_fixed_length() {
+            while packet.len() < MAX_DATAGRAM {
+                packet.push(0);
+                assert_eq!(decoded(&packet), Err(DecodeError::Trailing(name)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sealed_packet_has_a_least_length_and_no_greatest() {
+        let header = SealedHeader { index: SessionIndex(0x0102_0304), counter: u64::MAX };
+        let mut packet = header.encode().to_vec();
+        packet.resize(65_507, 0xaa);
+        for len in 0..32 {
+            let field = field_at(SEALED_FIELDS, len);
+            assert_eq!(decoded(&packet[..len]), Err(DecodeError::Truncated(field)), "{len} bytes");
+        }
+        for len in [32, MAX_DATAGRAM, MAX_DATAGRAM + 1, packet.len()] {
+            let Ok(Packet::Sealed(seen)) = Packet::decode(&packet[..len]) else { panic!("{len} bytes") };
+            assert_eq!(seen, header);
+        }
+        assert_eq!(header.encode(), packet[..HEADER]);
+    }
+
+    #[test]
+    fn a_data_packet_needs_its_number() {
+        assert_eq!(decoded(&[1, 3]), Err(DecodeError::Truncated("number")));
+        assert_eq!(decoded(&[1, 3, 0]), Ok(()));
+    }
+
+    #[test]
+    fn only_seven_types_of_version_one_exist() {
+        for version in 0..=u8::MAX {
+            for kind in 0..=u8::MAX {
+                let mut packet = [0; 162];
+                (packet[0], packet[1]) = (version, kind);
+                let expected = match (version, kind) {
+                    (0x01, 0x01 | 0x81 | 0x03 | 0x10) => Ok(()),
+                    (0x01, 0x83) => Err(DecodeError::Trailing("hello retry")),
+                    (0x01, 0x02) => Err(DecodeError::Trailing("ping")),
+                    (0x01, 0x82) => Err(DecodeError::Trailing("ping answer")),
+                    (0x01, _) => Err(DecodeError::Value("type")),
+                    (_, _) => Err(DecodeError::Value("version")),
+                };
+                assert_eq!(decoded(&packet), expected, "{version:02x} {kind:02x}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_hello_gives_back_what_it_was_made_of(
+            answer: bool, ephemeral: [u8; 32], identity: [u8; 32], sig in prop::array::uniform32(any::<[u8; 2]>()), cookie: [u8; 32],
+        ) {
+            let signature: [u8; 64] = sig.as_flattened().try_into().unwrap();
+            let kind = if answer { HelloKind::Answer } else { HelloKind::Hello };
+            let packet = encode_hello(kind, &ephemeral, &PeerId(identity), &signature, &cookie);
+            let hello = match Packet::decode(&packet) {
+                Ok(Packet::Hello(hello)) if !answer => hello,
+                Ok(Packet::HelloAnswer(hello)) if answer => hello,
+                other => return Err(TestCaseError::fail(format!("{other:?}"))),
+            };
+            prop_assert_eq!(hello.ephemeral(), &ephemeral);
+            prop_assert_eq!(hello.identity(), PeerId(identity));
+            prop_assert_eq!(hello.signature(), &signature);
+            prop_assert_eq!(hello.cookie(), &cookie);
+            prop_assert_eq!(hello.bytes(), &packet);
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0_usize..8) {
+            let mut bytes = bytes;
+            if let [version, second, ..] = &mut bytes[..] {
+                *version = VERSION;
+                *second = [1, 0x81, 0x83, 2, 0x82, 3, 0x10, 0x44][kind];
+            }
+            if let Ok(Packet::Data(frames)) = Packet::decode(&bytes) {
+                prop_assert!(frames.count() <= usize::from(bytes[2]) + 1);
+            }
+        }
+    }
+}

@@ -134,3 +134,91 @@ impl CloseReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::Rng;
+
+    /// Where each field ends (PROTOCOL §9.3), and its name.
+    type Fields = &'static [(usize, &'static str)];
+
+    /// Every record of fixed layout, its fields, and its name.
+    fn records() -> Vec<(Vec<u8>, Fields, &'static str)> {
+        let mut rng = Rng::from_number(2);
+        let (ek, ct, signature, ephemeral) = (rng.bytes(), rng.bytes(), rng.bytes(), rng.bytes());
+        vec![
+            (
+                Record::Offer { caps: 0x8000_0001, ek: &ek }.encode(),
+                &[(1, "record type"), (5, "caps"), (1189, "ek")],
+                "offer",
+            ),
+            (
+                Record::Finish { caps: 3, ct: &ct, signature: &signature }.encode(),
+                &[(1, "record type"), (5, "caps"), (1093, "ct"), (1157, "signature")],
+                "finish",
+            ),
+            (
+                Record::Rekey { ephemeral: &ephemeral, ek: &ek, signature: &signature }.encode(),
+                &[(1, "record type"), (33, "X25519 key"), (1217, "ek"), (1281, "signature")],
+                "rekey",
+            ),
+            (
+                Record::RekeyAnswer { ephemeral: &ephemeral, ct: &ct, signature: &signature }.encode(),
+                &[(1, "record type"), (33, "X25519 key"), (1121, "ct"), (1185, "signature")],
+                "rekey answer",
+            ),
+            (Record::Close(CloseReason::Idle).encode(), &[(1, "record type"), (2, "reason")], "close"),
+        ]
+    }
+
+    #[test]
+    fn every_truncation_and_extension_of_a_record_is_refused_with_its_name() {
+        for (mut record, fields, name) in records() {
+            for len in 0..record.len() {
+                let (_, field) = fields.iter().find(|(end, _)| len < *end).unwrap();
+                assert_eq!(Record::decode(&record[..len]), Err(DecodeError::Truncated(field)), "{name}, {len} bytes");
+            }
+            assert_eq!(Record::decode(&record).unwrap().encode(), record);
+            assert!(record.len() < MAX_RECORD);
+            record.push(0);
+            assert_eq!(Record::decode(&record), Err(DecodeError::Trailing(name)));
+            record.resize(MAX_RECORD, 0);
+            assert_eq!(Record::decode(&record), Err(DecodeError::Trailing(name)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_record_is_not_an_error_but_an_unknown_reason_is() {
+        for kind in (0..=u8::MAX).filter(|kind| !(1..=5).contains(kind)) {
+            assert_eq!(Record::decode(&[kind, 1, 2, 3]), Ok(Record::Unknown(kind)));
+        }
+        for reason in 3..=u8::MAX {
+            assert_eq!(Record::decode(&[5, reason]), Err(DecodeError::Value("reason")));
+        }
+        for (byte, reason) in [(0, CloseReason::Shutdown), (1, CloseReason::Idle), (2, CloseReason::ProtocolFault)] {
+            assert_eq!(Record::decode(&[5, byte]), Ok(Record::Close(reason)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_decodes_is_encoded_to_the_same_bytes(
+            kind in 1..=5_usize, fill: u8, noise in prop::collection::vec(any::<u8>(), 1..40),
+        ) {
+            let len = [0, 1189, 1157, 1281, 1185, 2][kind];
+            let mut bytes = vec![fill; len];
+            for (at, byte) in noise.iter().enumerate() {
+                bytes[at * 31 % len] = *byte;
+            }
+            bytes[0] = kind as u8;
+            if let Ok(record) = Record::decode(&bytes) {
+                prop_assert_eq!(record.encode(), bytes);
+            } else {
+                prop_assert_eq!(kind, 5);
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What holds for any bytes that a decoder of `wire` is given; used by the fuzz targets and by the tests that replay their corpora.
+
+use handfast::wire::{
+    CookieKind, DataWriter, DecodeError, Frame, HelloKind, Packet, Record, encode_cookie_packet, encode_hello,
+};
+
+/// A packet that decodes is encoded to the same bytes again.
+pub fn packet(bytes: &[u8]) {
+    let Ok(packet) = Packet::decode(bytes) else { return };
+    let hello = |kind, hello: handfast::wire::Hello<'_>| {
+        encode_hello(kind, hello.ephemeral(), &hello.identity(), hello.signature(), hello.cookie()).to_vec()
+    };
+    let again = match packet {
+        Packet::Hello(view) => hello(HelloKind::Hello, view),
+        Packet::HelloAnswer(view) => hello(HelloKind::Answer, view),
+        Packet::HelloRetry(cookie) => encode_cookie_packet(CookieKind::Retry, cookie).to_vec(),
+        Packet::Ping(cookie) => encode_cookie_packet(CookieKind::Ping, cookie).to_vec(),
+        Packet::PingAnswer(cookie) => encode_cookie_packet(CookieKind::PingAnswer, cookie).to_vec(),
+        Packet::Sealed(header) => [&header.encode()[..], &bytes[14..]].concat(),
+        Packet::Data(_) => return frames(&bytes[2..]),
+    };
+    assert_eq!(again, bytes);
+}
+
+/// The frames of a data packet, whose version and type are left out of `bytes`, are written to the same bytes again; only faulty padding and what
+/// stands behind a faulty frame is lost.
+pub fn frames(bytes: &[u8]) {
+    let packet = [&[0x01, 0x03], bytes].concat();
+    let Ok(Packet::Data(frames)) = Packet::decode(&packet) else {
+        assert!(bytes.is_empty());
+        return;
+    };
+    let announced = usize::from(bytes[0]);
+    let mut rest = frames.clone();
+    let mut buffer = vec![0; packet.len()];
+    let mut writer = DataWriter::new(&mut buffer);
+    let mut fault = None;
+    for frame in rest.by_ref() {
+        assert_eq!(fault, None, "nothing follows a fault");
+        match frame {
+            Ok(frame) => assert_eq!(writer.push(&frame), Ok(())),
+            Err(error) => fault = Some(error),
+        }
+    }
+    let good = usize::from(writer.frames());
+    assert_eq!(good + usize::from(rest.remaining()), announced);
+    let len = writer.finish();
+    assert_eq!(buffer[3..len], packet[3..len]);
+    match fault {
+        None => assert!(good == announced && packet[len..].iter().all(|&byte| byte == 0)),
+        Some(DecodeError::Value("padding")) => {
+            assert!(good == announced && packet[len..].iter().any(|&byte| byte != 0));
+        }
+        Some(_) => assert!(good < announced),
+    }
+    let decoded: Vec<Frame<'_>> = frames.map_while(Result::ok).collect();
+    assert_eq!(decoded.len(), good);
+    assert_eq!(3 + decoded.iter().map(Frame::encoded_len).sum::<usize>(), len);
+}
+
+/// A control record that decodes is encoded to the same bytes again.
+pub fn record(bytes: &[u8]) {
+    match Record::decode(bytes) {
+        Ok(Record::Unknown(kind)) => assert!(bytes[0] == kind && !(1..=5).contains(&kind)),
+        Ok(record) => assert_eq!(record.encode(), bytes),
+        Err(_) => assert!(bytes.is_empty() || (1..=5).contains(&bytes[0])),
+    }
+}

@@ -1,0 +1,40 @@
+//! The committed corpora of the fuzz targets, replayed with the stable compiler.
+
+#[path = "checks/inner_ip.rs"]
+mod inner_ip;
+#[path = "checks/wire.rs"]
+mod wire;
+
+use std::fs;
+use std::path::Path;
+
+/// Gives every file in the corpus of `target` to `check`.
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no files in {}", folder.display());
+    for file in files {
+        check(&fs::read(&file).unwrap());
+    }
+}
+
+#[test]
+fn every_packet_of_the_corpus_is_encoded_to_the_same_bytes() {
+    replay("packet", wire::packet);
+}
+
+#[test]
+fn every_frame_of_the_corpus_is_encoded_to_the_same_bytes() {
+    replay("frames", wire::frames);
+}
+
+#[test]
+fn every_record_of_the_corpus_is_encoded_to_the_same_bytes() {
+    replay("records", wire::record);
+}
+
+#[test]
+fn every_inner_packet_of_the_corpus_is_seen_as_the_reference_sees_it() {
+    replay("inner_ip", inner_ip::inner_ip);
+}

@@ -1,0 +1,322 @@
+//! The vectors `wire-*.txt` (PROTOCOL §15): every packet, frame and record is decoded to the fields that are written beside it, and encoded from
+//! them, byte for byte; what is malformed is refused with the field that is named.
+
+use std::fs;
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use handfast::base::{PeerId, SessionIndex};
+use handfast::wire::{
+    CloseReason, CookieKind, DataWriter, DecodeError, Frame, HelloKind, IntroductionStatus, Packet, Record,
+    SealedHeader, encode_cookie_packet, encode_hello,
+};
+
+/// One file: `name = hex` lines in order, comments left out.
+struct Vector {
+    file: String,
+    entries: Vec<(String, Vec<u8>)>,
+}
+
+impl Vector {
+    /// The file `wire-NAME.txt`.
+    fn read(name: &str) -> Self {
+        let file = format!("wire-{name}.txt");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(&file);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let entries = lines.map(|line| {
+            let (name, hex) = line.split_once('=').unwrap_or_else(|| panic!("{file}: no '=' in {line:?}"));
+            (name.trim().to_owned(), bytes_of(hex.trim()))
+        });
+        Self { entries: entries.collect(), file }
+    }
+
+    fn all(&self, name: &str) -> Vec<&[u8]> {
+        self.entries.iter().filter(|(known, _)| known == name).map(|(_, bytes)| &bytes[..]).collect()
+    }
+
+    fn bytes(&self, name: &str) -> &[u8] {
+        let all = self.all(name);
+        assert_eq!(all.len(), 1, "{}: {name} once", self.file);
+        all[0]
+    }
+
+    fn array<const N: usize>(&self, name: &str) -> &[u8; N] {
+        self.bytes(name).try_into().unwrap_or_else(|_| panic!("{}: {name} is not {N} bytes long", self.file))
+    }
+
+    fn u8(&self, name: &str) -> u8 {
+        u8::from_be_bytes(*self.array(name))
+    }
+
+    fn u16(&self, name: &str) -> u16 {
+        u16::from_be_bytes(*self.array(name))
+    }
+
+    fn u32(&self, name: &str) -> u32 {
+        u32::from_be_bytes(*self.array(name))
+    }
+
+    fn u64(&self, name: &str) -> u64 {
+        u64::from_be_bytes(*self.array(name))
+    }
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    assert!(hex.len().is_multiple_of(2) && hex.is_ascii(), "not hexadecimal: {hex}");
+    let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16);
+    (0..hex.len()).step_by(2).map(|at| digits(at).unwrap_or_else(|error| panic!("{hex}: {error}"))).collect()
+}
+
+/// All that the data packet `bytes` holds.
+fn frames_of(bytes: &[u8]) -> Result<Vec<Frame<'_>>, DecodeError> {
+    match Packet::decode(bytes)? {
+        Packet::Data(frames) => frames.collect(),
+        other => panic!("not a data packet: {other:?}"),
+    }
+}
+
+/// The data packet of `frames`, without padding.
+fn data_packet(frames: &[Frame<'_>]) -> Vec<u8> {
+    let mut buffer = vec![0xee; 1198];
+    let mut writer = DataWriter::new(&mut buffer);
+    for frame in frames {
+        assert_eq!(writer.push(frame), Ok(()));
+    }
+    let len = writer.finish();
+    buffer.truncate(len);
+    buffer
+}
+
+const HELLOS: [(&str, HelloKind); 2] = [("hello", HelloKind::Hello), ("hello-answer", HelloKind::Answer)];
+
+const COOKIE_PACKETS: [(&str, CookieKind); 3] =
+    [("hello-retry", CookieKind::Retry), ("ping", CookieKind::Ping), ("ping-answer", CookieKind::PingAnswer)];
+
+const OTHER_PACKETS: [&str; 4] = ["sealed", "data-keepalive", "data-keepalive-padded", "data-several"];
+
+const FRAMES: [&str; 14] = [
+    "reliable-data",
+    "reliable-data-longest",
+    "acknowledgement",
+    "unreliable-data",
+    "unreliable-data-longest",
+    "peers-list-request",
+    "introduction-request",
+    "introduction",
+    "introduction-ack-accepted",
+    "introduction-ack-unknown-target",
+    "introduction-ack-refused",
+    "introduction-ack-bad-signature",
+    "introduction-ack-unreachable",
+    "part",
+];
+
+const RECORDS: [&str; 8] =
+    ["offer", "finish", "rekey", "rekey-answer", "close-shutdown", "close-idle", "close-protocol-fault", "unknown"];
+
+const MALFORMED: [&str; 3] = ["malformed-packets", "malformed-data", "malformed-records"];
+
+#[test]
+fn every_file_of_vectors_has_a_test() {
+    let mut expected: Vec<String> = HELLOS.map(|(name, _)| name).map(String::from).to_vec();
+    expected.extend(COOKIE_PACKETS.map(|(name, _)| name.to_owned()));
+    expected.extend(OTHER_PACKETS.iter().chain(&MALFORMED).map(|&name| name.to_owned()));
+    expected.extend(FRAMES.map(|name| format!("frame-{name}")));
+    expected.extend(RECORDS.map(|name| format!("record-{name}")));
+    expected.sort();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut found: Vec<String> =
+        names.filter_map(|name| Some(name.strip_prefix("wire-")?.strip_suffix(".txt")?.to_owned())).collect();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn hellos_are_as_in_their_vectors() {
+    for (name, kind) in HELLOS {
+        let vector = Vector::read(name);
+        let packet = vector.bytes("packet");
+        let hello = match (kind, Packet::decode(packet)) {
+            (HelloKind::Hello, Ok(Packet::Hello(hello))) | (HelloKind::Answer, Ok(Packet::HelloAnswer(hello))) => hello,
+            (_, other) => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(hello.ephemeral(), vector.array("x25519_key"));
+        assert_eq!(hello.identity(), PeerId(*vector.array("ed25519_key")));
+        assert_eq!(hello.signature(), vector.array("signature"));
+        assert_eq!(hello.cookie(), vector.array("cookie"));
+        assert_eq!(hello.bytes(), packet);
+        let identity = PeerId(*vector.array("ed25519_key"));
+        let (ephemeral, signature) = (vector.array("x25519_key"), vector.array("signature"));
+        assert_eq!(encode_hello(kind, ephemeral, &identity, signature, vector.array("cookie")), packet);
+    }
+}
+
+#[test]
+fn retry_and_pings_are_as_in_their_vectors() {
+    for (name, kind) in COOKIE_PACKETS {
+        let vector = Vector::read(name);
+        let packet = vector.bytes("packet");
+        let cookie = match (kind, Packet::decode(packet)) {
+            (CookieKind::Retry, Ok(Packet::HelloRetry(cookie)))
+            | (CookieKind::Ping, Ok(Packet::Ping(cookie)))
+            | (CookieKind::PingAnswer, Ok(Packet::PingAnswer(cookie))) => cookie,
+            (_, other) => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(cookie, vector.array("cookie"));
+        assert_eq!(encode_cookie_packet(kind, vector.array("cookie")), packet);
+    }
+}
+
+#[test]
+fn the_sealed_header_is_as_in_its_vector() {
+    let vector = Vector::read("sealed");
+    let packet = vector.bytes("packet");
+    let header = SealedHeader { index: SessionIndex(vector.u32("index")), counter: vector.u64("counter") };
+    let Ok(Packet::Sealed(decoded)) = Packet::decode(packet) else { panic!("not sealed") };
+    assert_eq!(decoded, header);
+    assert_eq!(header.encode()[..], packet[..14]);
+    assert_eq!(header.encode(), *vector.array("header"));
+}
+
+#[test]
+fn a_keepalive_has_no_frames_and_any_padding() {
+    assert_eq!(data_packet(&[]), Vector::read("data-keepalive").bytes("packet"));
+    for name in ["data-keepalive", "data-keepalive-padded"] {
+        assert_eq!(frames_of(Vector::read(name).bytes("packet")), Ok(vec![]), "{name}");
+    }
+}
+
+#[test]
+fn several_frames_in_one_packet_are_as_in_their_vector() {
+    let vector = Vector::read("data-several");
+    let packet = vector.bytes("packet");
+    let frames = frames_of(packet).unwrap();
+    let written: Vec<Vec<u8>> = frames.iter().map(|frame| data_packet(&[*frame])[3..].to_vec()).collect();
+    assert_eq!(written, vector.all("frame"));
+    let unpadded = data_packet(&frames);
+    assert_eq!(packet.strip_prefix(&unpadded[..]), Some(&[0; 4][..]));
+}
+
+#[test]
+fn frames_are_as_in_their_vectors() {
+    for name in FRAMES {
+        let vector = Vector::read(&format!("frame-{name}"));
+        let expected = expected_frame(name, &vector);
+        let packet = vector.bytes("packet");
+        assert_eq!(frames_of(packet), Ok(vec![expected]), "{name}");
+        assert_eq!(data_packet(&[expected]), packet, "{name}");
+        assert_eq!(expected.encoded_len(), vector.bytes("frame").len(), "{name}");
+        assert_eq!(&packet[3..], vector.bytes("frame"), "{name}");
+    }
+}
+
+/// The frame made of the fields beside it.
+fn expected_frame<'a>(name: &str, vector: &'a Vector) -> Frame<'a> {
+    let channel = vector.u8("channel");
+    let numbers = || (vector.u32("sequence"), vector.u32("ack"));
+    match name {
+        "reliable-data" | "reliable-data-longest" | "acknowledgement" => {
+            let (sequence, ack) = numbers();
+            Frame::ReliableData { channel, sequence, ack, data: vector.bytes("data") }
+        }
+        "unreliable-data" | "unreliable-data-longest" => Frame::UnreliableData { channel, data: vector.bytes("data") },
+        "peers-list-request" => {
+            let (sequence, ack) = numbers();
+            Frame::PeersListRequest { channel, sequence, ack }
+        }
+        "introduction-request" => {
+            let (sequence, ack) = numbers();
+            let (ephemeral, signature) = (vector.array("x25519_key"), vector.array("signature"));
+            let target = PeerId(*vector.array("target"));
+            Frame::IntroductionRequest { channel, sequence, ack, ephemeral, target, signature }
+        }
+        "introduction" => {
+            let (sequence, ack) = numbers();
+            let (ephemeral, signature) = (vector.array("x25519_key"), vector.array("signature"));
+            let target = PeerId(*vector.array("target"));
+            let (address, port) = (Ipv6Addr::from(*vector.array::<16>("address")), vector.u16("port"));
+            Frame::Introduction { channel, sequence, ack, ephemeral, target, signature, address, port }
+        }
+        "part" => {
+            let (number, index, count) = (vector.u32("number"), vector.u8("index"), vector.u8("count"));
+            Frame::Part { channel, number, index, count, data: vector.bytes("data") }
+        }
+        acknowledgement => {
+            let (status, byte) = match acknowledgement.strip_prefix("introduction-ack-") {
+                Some("accepted") => (IntroductionStatus::Accepted, 0),
+                Some("unknown-target") => (IntroductionStatus::UnknownTarget, 1),
+                Some("refused") => (IntroductionStatus::Refused, 2),
+                Some("bad-signature") => (IntroductionStatus::BadSignature, 3),
+                Some("unreachable") => (IntroductionStatus::Unreachable, 4),
+                Some(_) | None => panic!("{name} is unknown"),
+            };
+            assert_eq!(vector.u8("status"), byte);
+            let (sequence, ack) = numbers();
+            Frame::IntroductionAck { channel, sequence, ack, status }
+        }
+    }
+}
+
+#[test]
+fn records_are_as_in_their_vectors() {
+    for name in RECORDS {
+        let vector = Vector::read(&format!("record-{name}"));
+        let signature = || vector.array("signature");
+        let expected = match name {
+            "offer" => Record::Offer { caps: vector.u32("caps"), ek: vector.array("ek") },
+            "finish" => Record::Finish { caps: vector.u32("caps"), ct: vector.array("ct"), signature: signature() },
+            "rekey" => {
+                let ephemeral = vector.array("x25519_key");
+                Record::Rekey { ephemeral, ek: vector.array("ek"), signature: signature() }
+            }
+            "rekey-answer" => {
+                let ephemeral = vector.array("x25519_key");
+                Record::RekeyAnswer { ephemeral, ct: vector.array("ct"), signature: signature() }
+            }
+            "close-shutdown" => Record::Close(CloseReason::Shutdown),
+            "close-idle" => Record::Close(CloseReason::Idle),
+            "close-protocol-fault" => Record::Close(CloseReason::ProtocolFault),
+            unknown => {
+                assert_eq!(unknown, "unknown");
+                Record::Unknown(vector.u8("type"))
+            }
+        };
+        let record = vector.bytes("record");
+        assert_eq!(Record::decode(record), Ok(expected), "{name}");
+        if !matches!(expected, Record::Unknown(_)) {
+            assert_eq!(expected.encode(), record, "{name}");
+        }
+    }
+}
+
+/// Checks that every entry of `file` is refused by `decode` with the error that its name says.
+fn assert_refused(file: &str, decode: fn(&[u8]) -> Result<(), DecodeError>) {
+    let vector = Vector::read(file);
+    assert!(!vector.entries.is_empty());
+    for (name, bytes) in &vector.entries {
+        let said = match decode(bytes) {
+            Ok(()) => "accepted".to_owned(),
+            Err(DecodeError::Truncated(field)) => format!("truncated {field}"),
+            Err(DecodeError::Trailing(field)) => format!("trailing {field}"),
+            Err(DecodeError::Value(field)) => format!("value {field}"),
+        };
+        assert_eq!(&said, name, "{file}: {bytes:02x?}");
+    }
+}
+
+#[test]
+fn malformed_packets_are_refused_with_the_field_at_fault() {
+    assert_refused("malformed-packets", |bytes| Packet::decode(bytes).map(drop));
+}
+
+#[test]
+fn malformed_data_is_refused_with_the_field_at_fault() {
+    assert_refused("malformed-data", |bytes| frames_of(bytes).map(drop));
+}
+
+#[test]
+fn malformed_records_are_refused_with_the_field_at_fault() {
+    assert_refused("malformed-records", |bytes| Record::decode(bytes).map(drop));
+}
