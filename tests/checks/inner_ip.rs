@@ -6,7 +6,7 @@ use handfast::ip::IpPacket;
 use handfast::ip::packet::protocol::{TCP, UDP};
 
 /// Where both take `bytes` for a packet, they say the same about it.
-pub fn inner_ip(bytes: &[u8]) {
+pub(crate) fn inner_ip(bytes: &[u8]) {
     let Ok(packet) = IpPacket::parse(bytes) else { return };
     assert_eq!(packet.bytes(), bytes);
     assert!(bytes.ends_with(packet.upper()));

@@ -5,7 +5,7 @@ use handfast::wire::{
 };
 
 /// A packet that decodes is encoded to the same bytes again.
-pub fn packet(bytes: &[u8]) {
+pub(crate) fn packet(bytes: &[u8]) {
     let Ok(packet) = Packet::decode(bytes) else { return };
     let hello = |kind, hello: handfast::wire::Hello<'_>| {
         encode_hello(kind, hello.ephemeral(), &hello.identity(), hello.signature(), hello.cookie()).to_vec()
@@ -24,7 +24,7 @@ pub fn packet(bytes: &[u8]) {
 
 /// The frames of a data packet, whose version and type are left out of `bytes`, are written to the same bytes again; only faulty padding and what
 /// stands behind a faulty frame is lost.
-pub fn frames(bytes: &[u8]) {
+pub(crate) fn frames(bytes: &[u8]) {
     let packet = [&[0x01, 0x03], bytes].concat();
     let Ok(Packet::Data(frames)) = Packet::decode(&packet) else {
         assert!(bytes.is_empty());
@@ -59,7 +59,7 @@ pub fn frames(bytes: &[u8]) {
 }
 
 /// A control record that decodes is encoded to the same bytes again.
-pub fn record(bytes: &[u8]) {
+pub(crate) fn record(bytes: &[u8]) {
     match Record::decode(bytes) {
         Ok(Record::Unknown(kind)) => assert!(bytes[0] == kind && !(1..=5).contains(&kind)),
         Ok(record) => assert_eq!(record.encode(), bytes),
