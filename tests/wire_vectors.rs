@@ -1,5 +1,6 @@
 //! The vectors `wire-*.txt` (PROTOCOL §15): every packet, frame and record is decoded to the fields that are written beside it, and encoded from
 //! them, byte for byte; what is malformed is refused with the field that is named.
+#![expect(clippy::panic, reason = "a vector that cannot be read is a failed test")]
 
 use std::fs;
 use std::net::Ipv6Addr;
@@ -70,10 +71,9 @@ fn bytes_of(hex: &str) -> Vec<u8> {
 
 /// All that the data packet `bytes` holds.
 fn frames_of(bytes: &[u8]) -> Result<Vec<Frame<'_>>, DecodeError> {
-    match Packet::decode(bytes)? {
-        Packet::Data(frames) => frames.collect(),
-        other => panic!("not a data packet: {other:?}"),
-    }
+    let packet = Packet::decode(bytes)?;
+    let Packet::Data(frames) = packet else { panic!("not a data packet: {packet:?}") };
+    frames.collect()
 }
 
 /// The data packet of `frames`, without padding.
