@@ -112,8 +112,17 @@ const FRAMES: [&str; 14] = [
     "part",
 ];
 
-const RECORDS: [&str; 8] =
-    ["offer", "finish", "rekey", "rekey-answer", "close-shutdown", "close-idle", "close-protocol-fault", "unknown"];
+const RECORDS: [&str; 9] = [
+    "offer",
+    "finish",
+    "rekey",
+    "rekey-answer",
+    "close-shutdown",
+    "close-idle",
+    "close-protocol-fault",
+    "close-superseded",
+    "unknown",
+];
 
 const MALFORMED: [&str; 3] = ["malformed-packets", "malformed-data", "malformed-records"];
 
@@ -278,6 +287,7 @@ fn records_are_as_in_their_vectors() {
             "close-shutdown" => Record::Close(CloseReason::Shutdown),
             "close-idle" => Record::Close(CloseReason::Idle),
             "close-protocol-fault" => Record::Close(CloseReason::ProtocolFault),
+            "close-superseded" => Record::Close(CloseReason::Superseded),
             unknown => {
                 assert_eq!(unknown, "unknown");
                 Record::Unknown(vector.u8("type"))

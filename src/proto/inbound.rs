@@ -79,6 +79,7 @@ impl Node {
             tx.transmit(link, answer.len(), |slot| slot.copy_from_slice(answer));
             return Ok(());
         }
+        peer.refuse_superseded(hello.ephemeral())?;
         self.responder.admit(now, link.remote)?;
         responder::verify_hello(&self.local, hello)?;
         peer.may_answer_hello(now)?;
@@ -217,9 +218,9 @@ impl Node {
             return;
         };
         if session.on_authentic(now, which, opened, link, &mut self.rng) {
-            peer.on_confirmed(now, serial, &mut self.events);
+            peer.on_confirmed(now, serial, &self.local, &mut self.events);
         }
-        peer.on_authentic(now, serial, opened.epoch, &self.local);
+        peer.on_authentic(now, serial);
         match Packet::decode(plaintext) {
             Ok(Packet::Data(frames)) => self.handle_frames(arrival, opened.epoch, frames, tun),
             Ok(Packet::Ping(cookie)) => {
@@ -299,7 +300,8 @@ impl Node {
             let mut context = Context { now, local: &self.local, peer: &id, rng: &mut self.rng };
             match session.on_record(record, &mut context)? {
                 Outcome::Handled => {}
-                Outcome::Confirmed => peer.on_confirmed(now, serial, &mut self.events),
+                Outcome::Confirmed => peer.on_confirmed(now, serial, &self.local, &mut self.events),
+                Outcome::Superseded => peer.on_superseded(now, serial),
                 Outcome::Ignored => peer.drops.count(Dropped::Ignored),
             }
         }

@@ -12,13 +12,16 @@ use super::session::{Serial, Session};
 use super::waiting::Waiting;
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::wire::hello::HELLO_LEN;
+use crate::wire::record::CloseReason;
 
 /// Silence after sending, before a new handshake (PROTOCOL §8.3).
 const UNANSWERED: Duration = Duration::from_secs(15);
-/// Hellos of one identity that are answered (PROTOCOL §4.3, step 6).
+/// Hellos of one identity that are answered (PROTOCOL §4.3, step 7).
 const HELLOS: Rate = Rate { per_second: 1, burst: 10 };
 /// Confirmed sessions of one peer: the one sent on, and one that lingers.
 const MAX_CONFIRMED: usize = 2;
+/// Hellos of one identity that are remembered. An attempt has one key and lasts 90 s, a cookie at most 120 s: more cannot be replayed.
+const MAX_ANSWERED: usize = 4;
 /// Transmissions of an attempt after which names are looked up again, and then every so many.
 const RESOLVE_EVERY: u32 = 3;
 /// Names of one peer are not asked for more often.
@@ -44,6 +47,8 @@ pub(crate) struct Peer {
     unanswered_since: Option<Instant>,
     last_received: Option<Instant>,
     hellos: Bucket,
+    /// Ephemeral keys of the hellos answered last, the newest first.
+    answered: Vec<[u8; 32]>,
     pub(crate) traffic: Traffic,
     pub(crate) drops: Drops,
     /// Indexes and addresses under which the table finds this peer.
@@ -74,6 +79,7 @@ impl Peer {
             unanswered_since: None,
             last_received: None,
             hellos: Bucket::default(),
+            answered: Vec::new(),
             traffic: Traffic::default(),
             drops: Drops::default(),
             registered: Vec::new(),
@@ -149,8 +155,21 @@ impl Peer {
         self.sessions.iter().find_map(|session| session.stored_answer(link, hello))
     }
 
+    /// Refuses a hello of an earlier attempt while a later one is half-open: whoever recorded it could otherwise end that (PROTOCOL §4.3, step 4).
+    pub(crate) fn refuse_superseded(&self, ephemeral: &[u8; 32]) -> Result<(), Dropped> {
+        let present = self.sessions.iter().find_map(Session::half_open_ephemeral);
+        let superseded = present.is_some_and(|present| present != ephemeral) && self.answered.contains(ephemeral);
+        if superseded { Err(Dropped::Replayed) } else { Ok(()) }
+    }
+
     /// Adds a half-open session; an older one makes room.
     pub(crate) fn add_half_open(&mut self, session: Session) {
+        if let Some(&ephemeral) = session.half_open_ephemeral()
+            && !self.answered.contains(&ephemeral)
+        {
+            self.answered.truncate(MAX_ANSWERED - 1);
+            self.answered.insert(0, ephemeral);
+        }
         self.sessions.retain(|old| !old.is_half_open());
         self.sessions_removed = true;
         self.sessions.push(session);
@@ -165,11 +184,17 @@ impl Peer {
     }
 
     /// A session became confirmed: it is sent on from now on (PROTOCOL §7).
-    pub(crate) fn on_confirmed(&mut self, now: Instant, serial: Serial, events: &mut impl Extend<Event>) {
+    pub(crate) fn on_confirmed(
+        &mut self,
+        now: Instant,
+        serial: Serial,
+        local: &Local,
+        events: &mut impl Extend<Event>,
+    ) {
         self.attempt = None;
         self.traffic.sessions += 1;
         let first = self.active.is_none();
-        self.activate(now, serial);
+        self.activate(now, serial, local);
         while self.sessions.iter().filter(|session| session.is_confirmed()).count() > MAX_CONFIRMED {
             let oldest = self.sessions.iter().find(|session| session.is_confirmed() && session.serial != serial);
             let Some(oldest) = oldest.map(|session| session.serial) else {
@@ -182,25 +207,33 @@ impl Peer {
         }
     }
 
-    /// A valid packet arrived on a session. The holder of the smaller key follows the peer (PROTOCOL §7).
-    pub(crate) fn on_authentic(&mut self, now: Instant, serial: Serial, epoch: u64, local: &Local) {
+    /// A valid packet arrived on a session.
+    pub(crate) fn on_authentic(&mut self, now: Instant, serial: Serial) {
         self.traffic.rx_datagrams += 1;
         self.last_received = Some(now);
         self.unanswered_since = None;
-        let Some(session) = self.session(serial).filter(|session| session.is_confirmed()) else {
-            return;
-        };
         if self.active == Some(serial) {
-            let remote = session.path.remote();
-            self.last_endpoint = Some(remote);
-        } else if epoch > 0 && local.id < self.id {
-            self.activate(now, serial);
+            self.last_endpoint = self.session(serial).map(|session| session.path.remote());
+        }
+    }
+
+    /// The peer, which holds the larger key, has left a session (PROTOCOL §7).
+    pub(crate) fn on_superseded(&mut self, now: Instant, serial: Serial) {
+        let other = self.sessions.iter().rev().find(|session| session.is_confirmed() && !session.is_superseded());
+        if self.active == Some(serial) {
+            self.active = other.map(|session| session.serial).or(self.active);
+            self.redeliver(now);
         }
     }
 
     /// Sends on `serial` from now on.
-    fn activate(&mut self, now: Instant, serial: Serial) {
-        self.active = Some(serial);
+    ///
+    /// Two nodes that greeted each other at once may have confirmed their sessions in different orders: the holder of the larger key decides (PROTOCOL §7).
+    fn activate(&mut self, now: Instant, serial: Serial, local: &Local) {
+        let left = self.active.replace(serial).filter(|&left| left != serial && local.id > self.id);
+        if let Some(left) = left.and_then(|left| self.session_mut(left)) {
+            left.close(now, CloseReason::Superseded);
+        }
         self.last_endpoint = self.session(serial).map(|session| session.path.remote());
         self.redeliver(now);
     }

@@ -112,6 +112,8 @@ pub enum CloseReason {
     Idle,
     /// 2: the other side broke the protocol.
     ProtocolFault,
+    /// 3: the sender, which holds the larger key, sends on another session (PROTOCOL §7).
+    Superseded,
 }
 
 impl CloseReason {
@@ -121,6 +123,7 @@ impl CloseReason {
             0 => Some(Self::Shutdown),
             1 => Some(Self::Idle),
             2 => Some(Self::ProtocolFault),
+            3 => Some(Self::Superseded),
             _ => None,
         }
     }
@@ -131,6 +134,7 @@ impl CloseReason {
             Self::Shutdown => 0,
             Self::Idle => 1,
             Self::ProtocolFault => 2,
+            Self::Superseded => 3,
         }
     }
 }
@@ -195,10 +199,15 @@ mod tests {
         for kind in (0..=u8::MAX).filter(|kind| !(1..=5).contains(kind)) {
             assert_eq!(Record::decode(&[kind, 1, 2, 3]), Ok(Record::Unknown(kind)));
         }
-        for reason in 3..=u8::MAX {
+        for reason in 4..=u8::MAX {
             assert_eq!(Record::decode(&[5, reason]), Err(DecodeError::Value("reason")));
         }
-        for (byte, reason) in [(0, CloseReason::Shutdown), (1, CloseReason::Idle), (2, CloseReason::ProtocolFault)] {
+        for (byte, reason) in [
+            (0, CloseReason::Shutdown),
+            (1, CloseReason::Idle),
+            (2, CloseReason::ProtocolFault),
+            (3, CloseReason::Superseded),
+        ] {
             assert_eq!(Record::decode(&[5, byte]), Ok(Record::Close(reason)));
         }
     }

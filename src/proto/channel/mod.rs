@@ -414,9 +414,9 @@ impl Channels {
         self.recovery.is_dead()
     }
 
-    /// Whether the timer has expired since the last acknowledgement.
-    pub fn has_timed_out(&self) -> bool {
-        self.recovery.has_timed_out()
+    /// How often the timer expired since the last acknowledgement.
+    pub fn expiries(&self) -> u32 {
+        self.recovery.expiries()
     }
 
     /// Whether an IP packet is not wholly acknowledged yet.

@@ -264,9 +264,9 @@ impl Recovery {
         self.rtt.timeout(doublings)
     }
 
-    /// Whether the timer has expired since the last acknowledgement.
-    pub(super) const fn has_timed_out(&self) -> bool {
-        self.expiries > 0
+    /// How often the timer expired since the last acknowledgement.
+    pub(super) const fn expiries(&self) -> u32 {
+        self.expiries
     }
 
     /// Whether the other side has been silent for too long.

@@ -95,7 +95,7 @@ impl Responder {
         self.cookies.verify(source, e, &s, &ck) && tag
     }
 
-    /// Whether public-key work for `source` may be done now (PROTOCOL §4.3, step 4).
+    /// Whether public-key work for `source` may be done now (PROTOCOL §4.3, step 5).
     pub(crate) fn admit(&mut self, now: Instant, source: SocketAddr) -> Result<(), Dropped> {
         let admitted = self.public_key.take(now, source.ip()) && self.public_key_all.take(now, PUBLIC_KEY_ALL);
         if admitted { Ok(()) } else { Err(Dropped::RateLimited) }
@@ -111,7 +111,7 @@ impl Responder {
     }
 }
 
-/// Step 5 of PROTOCOL §4.3.
+/// Step 6 of PROTOCOL §4.3.
 pub(crate) fn verify_hello(local: &Local, hello: &Hello<'_>) -> Result<(), Dropped> {
     local
         .net

@@ -40,6 +40,8 @@ const UNCONFIRMED: Duration = Duration::from_secs(5);
 const PREVIOUS_EPOCH: Duration = Duration::from_secs(10);
 /// How long a session that is not sent on outlives the last packet that arrived on it.
 const LINGER: Duration = Duration::from_secs(10);
+/// Expiries of the retransmission timer in a row that end a session which is not sent on while user records wait on it.
+const ABANDONED_EXPIRIES: u32 = 3;
 /// Silence after receiving, before a keepalive.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -98,6 +100,8 @@ pub(crate) enum Outcome {
     Handled,
     /// The responder's session is confirmed.
     Confirmed,
+    /// The peer sends on another session.
+    Superseded,
     /// Not understood, or not in this state: counted.
     Ignored,
 }
@@ -123,6 +127,8 @@ pub(crate) struct Session {
     last_received: Instant,
     last_sent: Instant,
     keepalive_at: Option<Instant>,
+    /// The peer has left this session for another one.
+    superseded: bool,
     /// The set of indexes changed since the owner looked.
     indexes_changed: bool,
 }
@@ -149,6 +155,7 @@ impl Session {
             last_received: now,
             last_sent: now,
             keepalive_at: None,
+            superseded: false,
             indexes_changed: true,
         }
     }
@@ -199,6 +206,8 @@ impl Session {
             self.promote(now);
             if matches!(self.stage, Stage::Finishing) {
                 self.stage = Stage::Confirmed(now);
+                // The responder erases epoch 0 when it hears us in epoch 1, and we may have no data for it.
+                self.keepalive_at = Some(now);
                 confirmed = true;
             }
         }
@@ -229,7 +238,13 @@ impl Session {
             Record::Finish { caps, ct, signature } => self.on_finish(caps, ct, signature, context),
             Record::Rekey { ephemeral, ek, signature } => self.on_rekey(ephemeral, ek, signature, context),
             Record::RekeyAnswer { ephemeral, ct, signature } => self.on_rekey_answer(ephemeral, ct, signature, context),
-            Record::Close(_) => Err(Ended::ClosedByPeer),
+            Record::Close(CloseReason::Superseded) => {
+                self.superseded = true;
+                Ok(Outcome::Superseded)
+            }
+            Record::Close(CloseReason::Shutdown | CloseReason::Idle | CloseReason::ProtocolFault) => {
+                Err(Ended::ClosedByPeer)
+            }
             Record::Unknown(_) => Ok(Outcome::Ignored),
         }
     }
@@ -255,8 +270,9 @@ impl Session {
             self.indexes_changed = true;
         }
         self.channels.handle_timeout(now);
-        // The peer is alive on another session: if it does not answer on this one, it does not have it any more.
-        if self.channels.is_dead() || (!active && self.is_confirmed() && self.channels.has_timed_out()) {
+        // The peer may be alive on another session that waits for these records: if it does not answer on this one, it does not have it any more.
+        let abandoned = !active && self.is_confirmed() && self.channels.has_unacknowledged();
+        if self.channels.is_dead() || (abandoned && self.channels.expiries() >= ABANDONED_EXPIRIES) {
             return Err(Ended::Silent);
         }
         self.reassembly.handle_timeout(now);
@@ -352,6 +368,11 @@ impl Session {
             Stage::Confirmed(at) => Some(at),
             Stage::Offered(_) | Stage::AwaitsOffer | Stage::Finishing => None,
         }
+    }
+
+    /// Whether the peer sends on another session.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded
     }
 
     /// Whether this node initiated it and waits for the peer to confirm it.

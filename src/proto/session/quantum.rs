@@ -56,6 +56,14 @@ impl Session {
         }
     }
 
+    /// The initiator's ephemeral key in the hello that made this half-open session.
+    pub(crate) fn half_open_ephemeral(&self) -> Option<&[u8; 32]> {
+        match &self.stage {
+            Stage::Offered(offered) => offered.hello[2..34].first_chunk(),
+            Stage::AwaitsOffer | Stage::Finishing | Stage::Confirmed(_) => None,
+        }
+    }
+
     /// Initiator: encapsulates to the responder's key and queues `finish`.
     pub(super) fn on_offer(
         &mut self,

@@ -9,5 +9,6 @@ pub(crate) fn start() -> Instant {
 }
 
 mod first_contact;
+mod overlap;
 mod pair;
 mod reliable;
