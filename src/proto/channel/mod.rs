@@ -225,7 +225,7 @@ impl Channels {
 
     fn enqueue(&mut self, now: Instant, id: u8, record: &[u8]) {
         self.channels.entry(id).or_insert_with(|| Channel::new(id, 0)).sender.push(record);
-        self.arm_window_probe(now, id);
+        self.watch_window(now, id);
     }
 
     /// Takes a reliable_data frame, numbers as they stand on the wire. The frames of one packet are to be handed over before [`Channels::fill`] is called.
@@ -287,7 +287,7 @@ impl Channels {
         if let Some(newest) = newest {
             recovery.on_acknowledged(now, newest, field.map(|field| field.delay));
         }
-        self.arm_window_probe(now, id);
+        self.watch_window(now, id);
     }
 
     /// A message whose number was read.
@@ -366,18 +366,12 @@ impl Channels {
             self.on_lost(now, lost);
         }
         if self.window_probe.is_some_and(|at| at <= now) {
-            self.window_probe = None;
             for channel in self.channels.values_mut().filter(|channel| channel.sender.is_blocked()) {
                 channel.sender.probe = true;
-                self.window_probe = Some(now);
             }
-            if self.window_probe.is_some() {
-                self.recovery.on_window_probe();
-                self.window_probes = self.window_probes.saturating_add(1);
-                self.window_probe = Some(now + self.recovery.timeout(self.window_probes));
-            } else {
-                self.window_probes = 0;
-            }
+            self.recovery.on_window_probe();
+            self.window_probes = self.window_probes.saturating_add(1);
+            self.window_probe = Some(now + self.recovery.timeout(self.window_probes));
         }
     }
 
@@ -388,14 +382,17 @@ impl Channels {
             AckDue::At(at) => Some(at),
             AckDue::Never | AckDue::Now => None,
         };
-        let probe = self.window_probe.filter(|_| self.channels.values().any(|channel| channel.sender.is_blocked()));
-        [ack, self.recovery.deadline(), probe].into_iter().flatten().min()
+        [ack, self.recovery.deadline(), self.window_probe].into_iter().flatten().min()
     }
 
-    /// Sees to it that a closed window is probed.
-    fn arm_window_probe(&mut self, now: Instant, id: u8) {
-        if self.window_probe.is_none() && self.channels.get(&id).is_some_and(|channel| channel.sender.is_blocked()) {
-            self.window_probe = Some(now + self.recovery.timeout(0));
+    /// Sees to it that the timer for closed windows runs if and only if there are any, after something changed on channel `id`.
+    fn watch_window(&mut self, now: Instant, id: u8) {
+        if self.channels.get(&id).is_some_and(|channel| channel.sender.is_blocked()) {
+            let timeout = self.recovery.timeout(0);
+            self.window_probe.get_or_insert_with(|| now + timeout);
+        } else if self.window_probe.is_some() && !self.channels.values().any(|channel| channel.sender.is_blocked()) {
+            self.window_probe = None;
+            self.window_probes = 0;
         }
     }
 

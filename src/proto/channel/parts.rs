@@ -197,3 +197,179 @@ impl Reassembly {
         std::mem::replace(&mut self.given_up, 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::Rng;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin for a virtual clock")]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    fn packet(tag: u32, length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at as u32).wrapping_mul(tag | 1).to_le_bytes()[1]).collect()
+    }
+
+    /// Number, index, count and data of each part.
+    fn cut(splitter: &mut Splitter, packet: &[u8], limit: usize) -> Vec<(u32, u8, u8, Vec<u8>)> {
+        let parts = splitter.cut(128, packet, limit).unwrap();
+        let fields = parts.map(|frame| match frame {
+            Frame::Part { channel: 128, number, index, count, data } => (number, index, count, data.to_vec()),
+            other => panic!("{other:?}"),
+        });
+        fields.collect()
+    }
+
+    #[test]
+    fn what_fits_is_not_cut_and_what_would_need_too_many_parts_neither() {
+        assert!(split(1000, 1000).is_none());
+        assert_eq!(split(1001, 1000).unwrap().collect::<Vec<_>>(), [0..500, 500..1001]);
+        assert_eq!(split(64_000, 1000).unwrap().len(), 64);
+        assert!(split(64_001, 1000).is_none());
+        assert!(split(65_536, 2000).is_none());
+        assert!(split(10, 0).is_none());
+        assert!(split(0, 10).is_none());
+        assert!(split(usize::MAX, 2).is_none());
+    }
+
+    #[test]
+    fn each_packet_gets_a_number_of_its_own() {
+        let mut splitter = Splitter { next: u32::MAX };
+        assert_eq!(cut(&mut splitter, &packet(1, 30), 20)[1].0, u32::MAX);
+        assert!(splitter.cut(128, &packet(1, 20), 20).is_none());
+        assert_eq!(cut(&mut splitter, &packet(1, 30), 20)[1].0, 0);
+    }
+
+    #[test]
+    fn parts_that_make_no_sense_are_dropped() {
+        let (now, mut reassembly) = (epoch(), Reassembly::new());
+        for (index, count, data) in [(0, 0, 1), (0, 1, 1), (2, 2, 1), (0, 65, 1), (255, 255, 1), (0, 2, 0)] {
+            assert_eq!(reassembly.on_part(now, 1, index, count, &vec![0; data]), Err(PartFault::Malformed));
+        }
+        assert_eq!(reassembly.deadline(), None);
+        assert_eq!(reassembly.on_part(now, 1, 0, 3, &[1]), Ok(None));
+        assert_eq!(reassembly.on_part(now, 1, 1, 2, &[2]), Err(PartFault::CountDiffers));
+        assert_eq!(reassembly.on_part(now, 1, 0, 3, &[9]), Err(PartFault::Duplicate));
+        assert_eq!(reassembly.on_part(now, 1, 2, 3, &[3]), Ok(None));
+        assert_eq!(reassembly.on_part(now, 1, 1, 3, &[2]), Ok(Some(vec![1, 2, 3])));
+        assert_eq!((reassembly.deadline(), reassembly.held), (None, 0));
+    }
+
+    #[test]
+    fn a_packet_that_grows_too_long_goes_as_a_whole() {
+        let (now, mut reassembly) = (epoch(), Reassembly::new());
+        assert_eq!(reassembly.on_part(now, 1, 0, 3, &vec![0; 40_000]), Ok(None));
+        assert_eq!(reassembly.on_part(now, 1, 1, 3, &vec![0; 25_536]), Err(PartFault::TooLong));
+        assert_eq!((reassembly.deadline(), reassembly.held, reassembly.given_up()), (None, 0, 1));
+    }
+
+    #[test]
+    fn an_incomplete_packet_is_given_up_after_two_seconds() {
+        let (now, mut reassembly) = (epoch(), Reassembly::new());
+        reassembly.on_part(now, 1, 0, 2, &[1]).unwrap();
+        let later = now + Duration::from_secs(1);
+        reassembly.on_part(later, 2, 0, 3, &[1]).unwrap();
+        reassembly.on_part(later, 2, 1, 3, &[1]).unwrap();
+        assert_eq!(reassembly.deadline(), Some(now + LIFETIME));
+        reassembly.handle_timeout(now + LIFETIME);
+        assert_eq!(reassembly.deadline(), Some(later + LIFETIME));
+        assert_eq!(reassembly.on_part(later + LIFETIME, 2, 2, 3, &[1]), Ok(None), "its other parts are gone");
+        assert_eq!(reassembly.given_up(), 2);
+    }
+
+    #[test]
+    fn the_oldest_makes_room_and_never_the_one_that_grows() {
+        let (now, mut reassembly) = (epoch(), Reassembly::new());
+        for number in 0..100 {
+            reassembly.on_part(now, number, 0, 2, &[1]).unwrap();
+        }
+        assert_eq!((reassembly.incomplete.len(), reassembly.given_up()), (64, 36));
+        assert_eq!(reassembly.on_part(now, 36, 1, 2, &[2]), Ok(Some(vec![1, 2])));
+
+        let mut reassembly = Reassembly::new();
+        for index in 0..55 {
+            for number in 0..40 {
+                reassembly.on_part(now, number, index, 56, &[7; 1170]).unwrap();
+                assert!(reassembly.held <= ROOM);
+                assert!(reassembly.incomplete.iter().any(|packet| packet.number == number));
+            }
+        }
+        assert_eq!(reassembly.held, reassembly.incomplete.iter().map(Incomplete::cost).sum::<usize>());
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_as_equal_as_can_be_and_cover_the_packet(length in 0usize..70_000, limit in 1usize..1300) {
+            match split(length, limit) {
+                None => prop_assert!(length <= limit || length > 64 * limit || length > MAX_PACKET),
+                Some(parts) => {
+                    let parts: Vec<_> = parts.collect();
+                    prop_assert!(parts.iter().flat_map(Clone::clone).eq(0..length));
+                    let least = parts.iter().map(ExactSizeIterator::len).min().unwrap();
+                    let most = parts.iter().map(ExactSizeIterator::len).max().unwrap();
+                    prop_assert!(most <= limit && most - least <= 1);
+                    prop_assert_eq!(parts.len(), length.div_ceil(limit));
+                }
+            }
+        }
+
+        /// The oracle keeps everything, and forgets by the clock alone; so few packets are under way that no room must be made.
+        #[test]
+        fn packets_come_together_whatever_the_road_does_to_their_parts(
+            seed: u64,
+            lengths in proptest::collection::vec(50usize..20_000, 1..20),
+            limit in 320usize..1185,
+            loss in 0u32..20,
+        ) {
+            let (mut now, mut rng, mut splitter) = (epoch(), Rng::from_number(seed), Splitter::default());
+            let packets: Vec<_> = lengths.iter().zip(0..).map(|(length, tag)| packet(tag, *length)).collect();
+            let mut parts = Vec::new();
+            for part in packets.iter().filter(|packet| packet.len() > limit).flat_map(|packet| cut(&mut splitter, packet, limit)) {
+                let copies = if rng.below(100) < loss { 0 } else { 1 + usize::from(rng.below(10) == 0) };
+                parts.extend(vec![part; copies]);
+            }
+            for at in (1..parts.len()).rev() {
+                // Reordered, but not over the whole time, so that some packets expire and some do not.
+                parts.swap(at, at - rng.below(at.min(60) as u32 + 1) as usize);
+            }
+            let mut reassembly = Reassembly::new();
+            let mut oracle: BTreeMap<u32, (Instant, BTreeMap<u8, Vec<u8>>)> = BTreeMap::new();
+            for (number, index, count, data) in parts {
+                now += Duration::from_millis(rng.below(60).into());
+                oracle.retain(|_, (begun, _)| now < *begun + LIFETIME);
+                let (_, have) = oracle.entry(number).or_insert_with(|| (now, BTreeMap::new()));
+                let expected = match have.insert(index, data.clone()) {
+                    Some(_) => Err(PartFault::Duplicate),
+                    None if have.len() < count.into() => Ok(None),
+                    None => Ok(Some(have.values().flatten().copied().collect())),
+                };
+                if matches!(expected, Ok(Some(_))) {
+                    oracle.remove(&number);
+                }
+                let deadline = oracle.values().map(|(begun, _)| *begun + LIFETIME).min();
+                prop_assert_eq!(reassembly.on_part(now, number, index, count, &data), expected);
+                prop_assert_eq!(reassembly.deadline(), deadline);
+            }
+        }
+
+        #[test]
+        fn no_parts_whatever_break_the_bounds(
+            parts in proptest::collection::vec((0u32..90, 0u8..66, 0u8..66, 0usize..3000, 0u64..100), 0..400),
+        ) {
+            let (mut now, mut reassembly) = (epoch(), Reassembly::new());
+            for (number, index, count, length, pause) in parts {
+                now += Duration::from_millis(pause);
+                let _ = reassembly.on_part(now, number, index, count, &vec![1; length]);
+                prop_assert!(reassembly.held <= ROOM && reassembly.incomplete.len() <= MAX_INCOMPLETE);
+                prop_assert_eq!(reassembly.held, reassembly.incomplete.iter().map(Incomplete::cost).sum::<usize>());
+                prop_assert!(reassembly.deadline().is_none_or(|deadline| deadline > now));
+            }
+        }
+    }
+}

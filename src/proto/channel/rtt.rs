@@ -25,12 +25,10 @@ pub(super) struct Rtt {
 impl Rtt {
     /// Takes one measured round trip, of which the other side spent `delay` waiting, as it says.
     pub(super) fn sample(&mut self, measured: Duration, delay: Duration) {
-        let measured = measured.min(MAX_SAMPLE);
-        let least = self.least.map_or(measured, |least| least.min(measured));
-        self.least = Some(least);
-        // A delay that would push the round trip below the shortest one seen is not believed (RFC 9002 §5.3).
-        let adjusted = measured.checked_sub(delay).filter(|adjusted| *adjusted >= least).unwrap_or(measured);
-        self.smooth(adjusted);
+        // Believed as far as waiting is allowed, so a lie cannot shorten the round trip by more.
+        let sample = measured.min(MAX_SAMPLE).saturating_sub(delay.min(MAX_ACK_DELAY));
+        self.least = Some(self.least.map_or(sample, |least| least.min(sample)));
+        self.smooth(sample);
     }
 
     /// Takes a round trip measured elsewhere, if there is none yet.
@@ -103,17 +101,23 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_cannot_lie_the_round_trip_below_the_shortest_seen() {
+    fn a_peer_cannot_lie_the_round_trip_away() {
         let mut rtt = Rtt::default();
-        rtt.sample(ms(50), ms(0));
         for _ in 0..100 {
-            rtt.sample(ms(60), ms(40));
+            rtt.sample(ms(60), ms(65_535));
         }
-        assert!(rtt.smoothed() >= Some(ms(50)));
-        for _ in 0..100 {
-            rtt.sample(ms(70), ms(15));
+        assert_eq!(rtt.smoothed(), Some(ms(40)));
+        rtt.sample(ms(5), ms(20));
+        assert_eq!(rtt.least(), ms(0));
+    }
+
+    #[test]
+    fn an_honest_delay_is_taken_off() {
+        let mut rtt = Rtt::default();
+        for delay in [20, 0, 7, 20, 1] {
+            rtt.sample(ms(30 + delay), ms(delay));
         }
-        assert!(rtt.smoothed() < Some(ms(56)), "an honest delay is taken off: {:?}", rtt.smoothed());
+        assert_eq!((rtt.smoothed(), rtt.least()), (Some(ms(30)), ms(30)));
     }
 
     #[test]

@@ -238,6 +238,11 @@ impl Sender {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.records.capacity() + self.messages.capacity()
+    }
+
     /// The records that were not acknowledged to their last byte, in order.
     pub(super) fn into_unacknowledged(self) -> impl Iterator<Item = Vec<u8>> {
         self.records.into_iter().map(|record| {

@@ -153,7 +153,7 @@ impl Channels {
         if let Some(channel) = self.channels.get_mut(&lost.channel) {
             channel.sender.on_lost(lost.number);
         }
-        self.arm_window_probe(now, lost.channel);
+        self.watch_window(now, lost.channel);
     }
 }
 
