@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::pair::{Pair, Side, packet};
-use crate::proto::Event;
+use crate::base::PeerIndex;
+use crate::proto::event::Ended;
+use crate::proto::{Command, Event};
 
 fn types(pair: &Pair) -> Vec<u8> {
     pair.log.iter().map(|datagram| datagram.bytes[1]).collect()
@@ -47,4 +49,18 @@ fn packets_flow_both_ways() {
         assert_eq!(pair.a.received.last(), Some(&back));
     }
     assert!(pair.a.events.iter().any(|event| matches!(event, Event::Connected { .. })));
+}
+
+#[test]
+fn a_node_that_stops_says_so_and_its_peer_forgets_the_session_at_once() {
+    let mut pair = Pair::connected();
+    pair.command(Side::A, Command::Shutdown);
+    pair.run(Duration::from_millis(10));
+    let now = pair.now;
+    assert!(pair.b.node.status(now).peers[0].session.is_none());
+    assert!(pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::ClosedByPeer }));
+    pair.restart(Side::A, true);
+    pair.run(Duration::from_secs(1));
+    let now = pair.now;
+    assert!(pair.b.node.status(now).peers[0].session.is_some(), "and it is welcome back");
 }
