@@ -21,7 +21,7 @@ use ipnet::IpNet;
 
 use crate::base::PeerId;
 use crate::crypto::keys::IdentitySecret;
-use crate::overlay::flow::FlowMatch;
+use crate::overlay::flow::{FlowMatch, MAX_RULES};
 
 pub use error::ConfigError;
 
@@ -38,7 +38,7 @@ pub const DEFAULT_KEY_FILE: &str = "/var/lib/handfast/identity.key";
 /// Directory of the control sockets where none is configured.
 pub const RUNTIME_DIRECTORY: &str = "/run/handfast";
 /// Reliable channels for user data (PROTOCOL §9.2).
-pub const MAX_CHANNELS: usize = 127;
+pub const MAX_CHANNELS: usize = MAX_RULES;
 /// Addresses of one peer: as many as one attempt greets (PROTOCOL §13).
 pub const MAX_ENDPOINTS: usize = 8;
 
