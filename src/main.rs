@@ -1,3 +1,7 @@
 //! The handfast program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    handfast::cli::main()
+}

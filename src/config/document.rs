@@ -113,7 +113,7 @@ impl<'a> Section<'a> {
     }
 
     /// The section `[key]`, if it is there.
-    pub(super) fn section(&self, key: &str, keys: &[&str]) -> Result<Option<Section<'a>>, ConfigError> {
+    pub(super) fn section(&self, key: &str, keys: &[&str]) -> Result<Option<Self>, ConfigError> {
         let Some(item) = self.find(key) else { return Ok(None) };
         match item.value {
             DeValue::Table(table) => Self::open(self.source, item.key, item.line, table, keys).map(Some),
@@ -130,7 +130,7 @@ impl<'a> Section<'a> {
     }
 
     /// The sections `[[key]]`, in the order of the file.
-    pub(super) fn sections(&self, key: &str, keys: &[&str]) -> Result<Vec<Section<'a>>, ConfigError> {
+    pub(super) fn sections(&self, key: &str, keys: &[&str]) -> Result<Vec<Self>, ConfigError> {
         let Some(item) = self.find(key) else { return Ok(Vec::new()) };
         let wrong = || item.refuse_whole(format!("there may be several of these: write [[{key}]], not [{key}]"));
         let DeValue::Array(array) = item.value else { return Err(wrong()) };

@@ -72,9 +72,8 @@ pub fn create(path: &Path, identity: &IdentitySecret) -> Result<(), KeyFileError
         DirBuilder::new().mode(0o700).create(directory).map_err(KeyFileError::Write)?;
     }
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = opened.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => KeyFileError::Exists,
-        _ => KeyFileError::Write(error),
+    let file = opened.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists { KeyFileError::Exists } else { KeyFileError::Write(error) }
     })?;
     let written = fill(&file, directory, identity);
     if written.is_err() {
@@ -105,9 +104,8 @@ pub fn encode(identity: &IdentitySecret) -> Zeroizing<String> {
 pub fn read(path: &Path) -> Result<IdentitySecret, KeyFileError> {
     // Without O_NONBLOCK a pipe in the place of the file would keep us waiting.
     let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path);
-    let file = opened.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => KeyFileError::Missing,
-        _ => KeyFileError::Read(error),
+    let file = opened.map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound { KeyFileError::Missing } else { KeyFileError::Read(error) }
     })?;
     check(&file.metadata().map_err(KeyFileError::Read)?, path)?;
     read_from(file)

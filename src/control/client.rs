@@ -85,14 +85,23 @@ pub fn find_socket(directory: &Path) -> Result<PathBuf, ClientError> {
 }
 
 fn ask(path: &Path, request: Request) -> Result<Response, ClientError> {
-    let line = converse(path, request).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon(path.to_owned()),
-        io::ErrorKind::PermissionDenied => ClientError::Denied(path.to_owned()),
-        // What the system says for a socket whose time is up.
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent(path.to_owned()),
-        _ => ClientError::Broken { path: path.to_owned(), error },
-    })?;
+    let line = converse(path, request).map_err(|error| explain(path, error))?;
     serde_json::from_slice(&line).map_err(|_| ClientError::Unintelligible(path.to_owned()))
+}
+
+fn explain(path: &Path, error: io::Error) -> ClientError {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, TimedOut, WouldBlock};
+    let kind = error.kind();
+    if kind == NotFound || kind == ConnectionRefused {
+        ClientError::NoDaemon(path.to_owned())
+    } else if kind == PermissionDenied {
+        ClientError::Denied(path.to_owned())
+    } else if kind == WouldBlock || kind == TimedOut {
+        // What the system says for a socket whose time is up.
+        ClientError::Silent(path.to_owned())
+    } else {
+        ClientError::Broken { path: path.to_owned(), error }
+    }
 }
 
 /// One line there, one line back.
