@@ -45,7 +45,7 @@ pub(super) struct Places {
 
 /// Everything that `text` says.
 pub(super) fn read(text: &str, file: &str) -> Result<(Config, Places), ConfigError> {
-    let source = Source { file, text };
+    let source = Source::new(file, text);
     let document = source.parse()?;
     let root = source.root(document.get_ref(), SECTIONS)?;
 

@@ -10,8 +10,10 @@ use super::error::ConfigError;
 
 /// The text and its name.
 pub(super) struct Source<'a> {
-    pub(super) file: &'a str,
-    pub(super) text: &'a str,
+    file: &'a str,
+    text: &'a str,
+    /// Where lines begin, but for the first.
+    lines: Vec<usize>,
 }
 
 /// One table whose keys are all known.
@@ -36,6 +38,11 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Source<'a> {
+    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
+        let lines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset + 1).collect();
+        Self { file, text, lines }
+    }
+
     /// The tables and values of the text.
     pub(super) fn parse(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
         DeTable::parse(self.text).map_err(|error| {
@@ -62,12 +69,13 @@ impl<'a> Source<'a> {
         key: impl Into<String>,
         problem: impl Into<String>,
     ) -> ConfigError {
-        ConfigError::of_file(self.file, problem).at(line).key_is(key)
+        let key = key.into();
+        let error = ConfigError::of_file(self.file, problem).at(line);
+        if key.is_empty() { error } else { error.key_is(key) }
     }
 
     fn line_of(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().get(..offset).unwrap_or_default();
-        1 + before.iter().filter(|&&byte| byte == b'\n').count()
+        1 + self.lines.partition_point(|start| *start <= offset)
     }
 }
 
@@ -228,19 +236,20 @@ fn join(path: &str, key: &str) -> String {
 
 /// The word of `words` that someone who wrote `word` most likely meant, if any is near.
 pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
-    let word: String = word.chars().take(64).flat_map(char::to_lowercase).collect();
-    let near = words.iter().map(|candidate| (distance(&word, candidate), *candidate)).min()?;
-    (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
+    // A word of any length may stand in the file, and the work grows with it.
+    let word: String = word.chars().take(64).collect();
+    let (edits, near) = words.iter().map(|candidate| (distance(&word, candidate), *candidate)).min()?;
+    (edits <= 1 + near.len() / 3).then_some(near)
 }
 
-/// Edits from one word to the other (Levenshtein).
+/// Edits from one word to the other (Levenshtein), whatever the case.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, from) in a.chars().enumerate() {
         let mut diagonal = i;
         let mut left = i + 1;
         for (cell, to) in row.iter_mut().skip(1).zip(b.chars()) {
-            let substituted = diagonal + usize::from(from != to);
+            let substituted = diagonal + usize::from(!from.eq_ignore_ascii_case(&to));
             diagonal = *cell;
             left = substituted.min(diagonal + 1).min(left + 1);
             *cell = left;
