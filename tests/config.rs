@@ -1,5 +1,7 @@
 //! The configuration file: what is accepted, and what exactly is said about what is not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
