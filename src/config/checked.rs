@@ -85,7 +85,8 @@ impl Places {
             KeyFileError::Missing => {
                 format!("there is no such file; make it with `handfast keygen --out {}`", config.key_file.display())
             }
-            KeyFileError::Read(_)
+            KeyFileError::Denied { .. }
+            | KeyFileError::Read(_)
             | KeyFileError::NotAFile
             | KeyFileError::Owner { .. }
             | KeyFileError::Mode { .. }

@@ -26,6 +26,14 @@ pub enum KeyFileError {
     /// It is not there.
     #[error("there is no such file; make a key with `handfast keygen --out FILE`")]
     Missing,
+    /// This user may not read it. The usual case is a key that root has put into the state directory of the service.
+    #[error(
+        "cannot be read by user {own}, who runs handfast; chown it to that user (or `chown --reference=DIRECTORY FILE`)"
+    )]
+    Denied {
+        /// Effective user of this process.
+        own: u32,
+    },
     /// The system refused.
     #[error("cannot be read: {0}")]
     Read(io::Error),
@@ -105,7 +113,13 @@ pub fn read(path: &Path) -> Result<IdentitySecret, KeyFileError> {
     // Without O_NONBLOCK a pipe in the place of the file would keep us waiting.
     let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path);
     let file = opened.map_err(|error| {
-        if error.kind() == io::ErrorKind::NotFound { KeyFileError::Missing } else { KeyFileError::Read(error) }
+        if error.kind() == io::ErrorKind::NotFound {
+            KeyFileError::Missing
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            KeyFileError::Denied { own: geteuid().as_raw() }
+        } else {
+            KeyFileError::Read(error)
+        }
     })?;
     check(&file.metadata().map_err(KeyFileError::Read)?, path)?;
     read_from(file)

@@ -12,12 +12,13 @@ pub mod key;
 pub mod keyfile;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use nix::unistd::geteuid;
 
 use crate::base::PeerId;
 use crate::crypto::keys::IdentitySecret;
@@ -148,8 +149,14 @@ impl Config {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = File::open(path).map_err(cannot)?;
+    let cannot = |error: io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(|error| {
+        if error.kind() == ErrorKind::PermissionDenied {
+            format!("cannot be read by user {}, who runs handfast; it holds no secret: chmod 644 it", geteuid())
+        } else {
+            cannot(error)
+        }
+    })?;
     if !file.metadata().map_err(cannot)?.is_file() {
         return Err("cannot be read: not a regular file".to_owned());
     }
