@@ -1,5 +1,6 @@
 //! `impl Node`: a datagram comes in and becomes a hello, a retry, an answer, a ping, or a sealed packet with frames.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::channel::FrameFault;
@@ -255,7 +256,7 @@ impl Node {
         let Some(session) = sessions.iter_mut().find(|session| session.serial == serial) else {
             return;
         };
-        let mut delivery = Delivery { index, routes: &self.routes, traffic, drops, tun };
+        let mut delivery = Delivery { index, routes: &self.routes, addresses: &self.addresses, traffic, drops, tun };
         let mut ended = None;
         let mut frames = frames;
         for frame in frames.by_ref() {
@@ -331,6 +332,7 @@ struct Arrival {
 struct Delivery<'a, T> {
     index: PeerIndex,
     routes: &'a RouteTable,
+    addresses: &'a [IpAddr],
     traffic: &'a mut Traffic,
     drops: &'a mut Drops,
     tun: &'a mut T,
@@ -412,7 +414,8 @@ impl<T: TunSink> Delivery<'_, T> {
             self.drops.count(Dropped::BadInner);
             return;
         };
-        if !self.routes.permits(self.index, inner.src()) {
+        // An own address may lie in a peer's wider prefix and is still nobody else's.
+        if !self.routes.permits(self.index, inner.src()) || self.addresses.contains(&inner.src()) {
             self.drops.count(Dropped::SpoofedSource);
             return;
         }
