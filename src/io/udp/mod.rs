@@ -1,0 +1,13 @@
+//! The underlay: one UDP socket for IPv4 and one for IPv6, on the same port.
+//!
+//! - [`socket`] binds them and states their options;
+//! - [`receive`] takes datagrams in batches (`recvmmsg`, GRO);
+//! - [`send`] gathers datagrams into batches per destination (GSO) and is the core's [`TxSink`](crate::base::TxSink).
+
+pub mod receive;
+pub mod send;
+pub mod socket;
+
+pub use receive::Receiver;
+pub use send::{SendCounters, Sender};
+pub use socket::{BindError, bind};

@@ -1,0 +1,522 @@
+//! Datagrams out: gathered per destination, one system call a batch.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use nix::errno::Errno;
+use quinn_udp::{EcnCodepoint, Transmit, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::socket::prepare;
+use crate::base::{Ecn, Link, TxSink};
+use crate::io::readiness::watch;
+
+/// Destinations that are gathered at a time.
+const SLOTS: usize = 8;
+
+/// The largest UDP payload over IPv4, hence the largest batch.
+const BATCH_BYTES: usize = 65_507;
+
+/// The sending half of the socket pair: datagrams wait in a batch until [`Sender::flush`], or until the batch can take no more.
+///
+/// When the kernel's buffer is full, batches stay where they are ([`Sender::is_blocked`]), and new datagrams that find no room are dropped. So
+/// at most `SLOTS` batches are held.
+#[derive(Debug)]
+pub struct Sender {
+    v4: Option<Outbox>,
+    v6: Option<Outbox>,
+    slots: [Batch; SLOTS],
+    /// The slot that makes room next when none is free.
+    turn: usize,
+    counters: SendCounters,
+}
+
+/// What became of datagrams, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendCounters {
+    /// Handed to the kernel.
+    pub sent: u64,
+    /// System calls that handed them over.
+    pub batches: u64,
+    /// Of those sent: with a source that the kernel chose, because the one that was asked for is no longer an address of this host.
+    pub moved: u64,
+    /// Dropped: the socket's buffer and the batches were full.
+    pub full: u64,
+    /// Dropped: no route, or the network or host is unreachable.
+    pub unreachable: u64,
+    /// Dropped: refused by the other host.
+    pub refused: u64,
+    /// Dropped: larger than the path or the interface takes.
+    pub too_big: u64,
+    /// Dropped: by a firewall or policy of this host.
+    pub denied: u64,
+    /// Dropped: the kernel had no memory or its queue was full.
+    pub no_buffers: u64,
+    /// Dropped: this host does not speak that version of IP.
+    pub no_socket: u64,
+    /// Dropped: another error.
+    pub other: u64,
+}
+
+impl Sender {
+    pub(super) fn new(v4: Option<Arc<UdpSocket>>, v6: Option<Arc<UdpSocket>>) -> io::Result<Self> {
+        Ok(Self {
+            v4: v4.map(Outbox::new).transpose()?,
+            v6: v6.map(Outbox::new).transpose()?,
+            slots: std::array::from_fn(|_| Batch::new()),
+            turn: 0,
+            counters: SendCounters::default(),
+        })
+    }
+
+    /// What was sent and dropped so far.
+    pub fn counters(&self) -> SendCounters {
+        self.counters
+    }
+
+    /// Hands all batches to the kernel.
+    pub fn flush(&mut self) {
+        for slot in 0..SLOTS {
+            self.flush_slot(slot);
+        }
+    }
+
+    /// Whether a batch waits for room in the kernel: whoever feeds the sink should pause.
+    pub fn is_blocked(&self) -> bool {
+        self.outboxes().any(|outbox| outbox.waiting.is_some())
+    }
+
+    /// Ready when [`Sender::flush`] is worth another try; pending for ever if nothing is blocked.
+    pub fn poll_unblocked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ready = Poll::Pending;
+        for outbox in [&mut self.v4, &mut self.v6].into_iter().flatten() {
+            if outbox.poll_room(cx).is_ready() {
+                ready = Poll::Ready(());
+            }
+        }
+        ready
+    }
+
+    fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
+        [&self.v4, &self.v6].into_iter().flatten()
+    }
+
+    /// The slot whose batch takes `len` bytes more to `link`; everything to one destination goes through one slot, so it stays in order.
+    fn slot_for(&mut self, link: Link, len: usize) -> Option<usize> {
+        let same = self.slots.iter().position(|batch| !batch.is_empty() && batch.link.remote == link.remote);
+        if let Some(slot) = same {
+            if !self.slots[slot].takes(link, len, self.segments_to(link.remote)) {
+                self.flush_slot(slot);
+            }
+            let takes = self.slots[slot].is_empty() || self.slots[slot].takes(link, len, self.segments_to(link.remote));
+            return takes.then_some(slot);
+        }
+        if let Some(slot) = self.slots.iter().position(Batch::is_empty) {
+            return Some(slot);
+        }
+        let slot = self.turn;
+        self.turn = (slot + 1) % SLOTS;
+        self.flush_slot(slot);
+        self.slots[slot].is_empty().then_some(slot)
+    }
+
+    /// How many datagrams the kernel cuts out of one batch.
+    fn segments_to(&self, remote: SocketAddr) -> usize {
+        let outbox = if remote.is_ipv4() { &self.v4 } else { &self.v6 };
+        outbox.as_ref().map_or(1, |outbox| outbox.state.max_gso_segments())
+    }
+
+    fn flush_slot(&mut self, slot: usize) {
+        let batch = &mut self.slots[slot];
+        if batch.is_empty() {
+            return;
+        }
+        let outbox = if batch.link.remote.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        match outbox {
+            None => self.counters.no_socket += batch.count as u64,
+            Some(outbox) => {
+                if outbox.send(batch, &mut self.counters).is_blocked() {
+                    return;
+                }
+            }
+        }
+        batch.clear();
+    }
+}
+
+impl TxSink for Sender {
+    fn transmit(&mut self, link: Link, len: usize, fill: impl FnOnce(&mut [u8])) {
+        if len > BATCH_BYTES {
+            self.counters.too_big += 1;
+            return;
+        }
+        let Some(slot) = self.slot_for(link, len) else {
+            self.counters.full += 1;
+            return;
+        };
+        self.slots[slot].push(link, len, fill);
+        if self.slots[slot].is_complete(self.segments_to(link.remote)) {
+            self.flush_slot(slot);
+        }
+    }
+}
+
+/// Datagrams of one length to one destination; the last may be shorter.
+#[derive(Debug)]
+struct Batch {
+    link: Link,
+    /// Length of each datagram but the last.
+    segment: usize,
+    count: usize,
+    len: usize,
+    buffer: Box<[u8]>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        let nowhere = Link::to(SocketAddr::from(([0; 4], 0)));
+        Self { link: nowhere, segment: 0, count: 0, len: 0, buffer: vec![0; BATCH_BYTES].into_boxed_slice() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn clear(&mut self) {
+        self.count = 0;
+        self.len = 0;
+    }
+
+    /// Whether `len` bytes to `link` may follow what is there.
+    fn takes(&self, link: Link, len: usize, segments: usize) -> bool {
+        self.link == link && len <= self.segment && self.len + len <= BATCH_BYTES && !self.is_complete(segments)
+    }
+
+    /// Whether nothing may follow: the last datagram was shorter, or there are as many as the kernel takes.
+    fn is_complete(&self, segments: usize) -> bool {
+        self.count >= segments || self.len < self.count * self.segment
+    }
+
+    fn push(&mut self, link: Link, len: usize, fill: impl FnOnce(&mut [u8])) {
+        if self.is_empty() {
+            self.link = link;
+            self.segment = len;
+        }
+        fill(&mut self.buffer[self.len..self.len + len]);
+        self.len += len;
+        self.count += 1;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+/// One socket, as far as it sends.
+#[derive(Debug)]
+struct Outbox {
+    socket: Arc<UdpSocket>,
+    state: UdpSocketState,
+    /// A second descriptor of the socket, watched for room; only while it is blocked. To watch for room all the time would wake the loop for
+    /// every datagram that has left the host.
+    waiting: Option<AsyncFd<Arc<UdpSocket>>>,
+}
+
+/// What became of one batch.
+enum Sent {
+    Done,
+    Blocked,
+}
+
+impl Sent {
+    fn is_blocked(&self) -> bool {
+        matches!(self, Self::Blocked)
+    }
+}
+
+impl Outbox {
+    fn new(socket: Arc<UdpSocket>) -> io::Result<Self> {
+        Ok(Self { state: prepare(&socket)?, socket, waiting: None })
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(waiting) = &self.waiting else { return Poll::Pending };
+        let Poll::Ready(guard) = waiting.poll_write_ready(cx) else { return Poll::Pending };
+        drop(guard);
+        self.waiting = None;
+        Poll::Ready(())
+    }
+
+    fn send(&mut self, batch: &Batch, counters: &mut SendCounters) -> Sent {
+        if self.waiting.is_some() {
+            return Sent::Blocked;
+        }
+        let count = batch.count as u64;
+        let mut link = batch.link;
+        let mut outcome = self.try_send(link, batch.bytes(), batch.segment);
+        if link.local.is_some() && outcome.as_ref().is_err_and(may_be_the_source) {
+            // The address is gone, as after a change of network: the kernel chooses, and the peer will see the move (PROTOCOL §8.1).
+            link.local = None;
+            self.forget_refusals();
+            outcome = self.try_send(link, batch.bytes(), batch.segment);
+            counters.moved += if outcome.is_ok() { count } else { 0 };
+        }
+        let Err(error) = outcome else {
+            counters.sent += count;
+            counters.batches += 1;
+            return Sent::Done;
+        };
+        match errno(&error) {
+            Some(Errno::EAGAIN) if self.wait_for_room() => return Sent::Blocked,
+            // The device cannot segment, or a segment is too large for it: the kernel does not say which.
+            Some(Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE) if batch.count > 1 => {
+                self.send_singly(link, batch, counters)
+            }
+            _ => counters.dropped(&error, count),
+        }
+        Sent::Done
+    }
+
+    fn send_singly(&mut self, link: Link, batch: &Batch, counters: &mut SendCounters) {
+        let mut sent = 0;
+        for datagram in batch.bytes().chunks(batch.segment.max(1)) {
+            match self.try_send(link, datagram, datagram.len()) {
+                Ok(()) => sent += 1,
+                Err(error) => counters.dropped(&error, 1),
+            }
+        }
+        counters.sent += sent;
+        counters.batches += sent;
+        if sent < batch.count as u64 {
+            // It was not segmentation that stood in the way.
+            self.forget_refusals();
+        }
+    }
+
+    /// After a refusal without a clear cause the state does without segmentation, and in the end without ECN, for good.
+    fn forget_refusals(&mut self) {
+        if let Ok(state) = prepare(&self.socket) {
+            self.state = state;
+        }
+    }
+
+    fn try_send(&self, link: Link, contents: &[u8], segment: usize) -> io::Result<()> {
+        let ecn = match link.ecn {
+            Ecn::NotEct => None,
+            Ecn::Ect1 => Some(EcnCodepoint::Ect1),
+            Ecn::Ect0 => Some(EcnCodepoint::Ect0),
+            Ecn::Ce => Some(EcnCodepoint::Ce),
+        };
+        let transmit =
+            Transmit { destination: link.remote, ecn, contents, segment_size: Some(segment), src_ip: link.local };
+        self.state.try_send(UdpSockRef::from(&*self.socket), &transmit)
+    }
+
+    /// Whether the socket is now watched.
+    fn wait_for_room(&mut self) -> bool {
+        let second = self.socket.try_clone();
+        self.waiting = second.and_then(|second| watch(Arc::new(second), Interest::WRITABLE)).ok();
+        self.waiting.is_some()
+    }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw)
+}
+
+/// IPv4 calls a source that is no address of this host unreachable, IPv6 calls it invalid.
+fn may_be_the_source(error: &io::Error) -> bool {
+    matches!(errno(error), Some(Errno::EINVAL | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL))
+}
+
+impl SendCounters {
+    fn dropped(&mut self, error: &io::Error, count: u64) {
+        let counter = match errno(error) {
+            Some(Errno::EAGAIN) => &mut self.full,
+            Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN) => {
+                &mut self.unreachable
+            }
+            Some(Errno::ECONNREFUSED) => &mut self.refused,
+            Some(Errno::EMSGSIZE) => &mut self.too_big,
+            Some(Errno::EPERM | Errno::EACCES) => &mut self.denied,
+            Some(Errno::ENOBUFS | Errno::ENOMEM) => &mut self.no_buffers,
+            _ => &mut self.other,
+        };
+        *counter += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::io::netlink::tests::{in_namespace, ip, run};
+    use crate::io::udp::{Receiver, bind};
+
+    const HERE: [IpAddr; 2] = [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn send(sender: &mut Sender, link: Link, datagram: &[u8]) {
+        sender.transmit(link, datagram.len(), |room| room.copy_from_slice(datagram));
+    }
+
+    /// Everything that comes until it is quiet for a moment.
+    async fn drain(receiver: &mut Receiver) -> Vec<(Link, Vec<u8>)> {
+        let mut datagrams = Vec::new();
+        while tokio::time::timeout(Duration::from_millis(50), poll_fn(|cx| receiver.poll_ready(cx))).await.is_ok() {
+            receiver.receive(|link, datagram| datagrams.push((link, datagram.to_vec())));
+        }
+        datagrams
+    }
+
+    #[tokio::test]
+    async fn a_train_of_datagrams_is_one_system_call_and_arrives_whole() {
+        for here in HERE {
+            let (mut receiver, _) = bind(0, None).unwrap();
+            let (_, mut sender) = bind(0, None).unwrap();
+            let link = Link::to(SocketAddr::new(here, receiver.port().unwrap()));
+            let train: Vec<Vec<u8>> =
+                (0..20).map(|number: u8| vec![number; if number == 19 { 77 } else { 1228 }]).collect();
+            for datagram in &train {
+                send(&mut sender, link, datagram);
+            }
+            sender.flush();
+            assert_eq!((sender.counters().sent, sender.counters().batches), (20, 1));
+            let received: Vec<Vec<u8>> = drain(&mut receiver).await.into_iter().map(|(_, bytes)| bytes).collect();
+            assert_eq!(received, train);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_leaves_from_the_address_that_was_spoken_to_and_ecn_is_carried() {
+        let (mut a_in, mut a_out) = bind(0, None).unwrap();
+        let (mut b_in, mut b_out) = bind(0, None).unwrap();
+        let spoken_to: SocketAddr = ([127, 7, 7, 7], b_in.port().unwrap()).into();
+        send(&mut a_out, Link { ecn: Ecn::Ect0, ..Link::to(spoken_to) }, b"question");
+        a_out.flush();
+        let (link, _) = drain(&mut b_in).await.remove(0);
+        assert_eq!((link.local, link.ecn), (Some(spoken_to.ip()), Ecn::Ect0));
+        send(&mut b_out, link, b"answer");
+        b_out.flush();
+        let (link, answer) = drain(&mut a_in).await.remove(0);
+        assert_eq!((link.remote, &answer[..]), (spoken_to, &b"answer"[..]));
+    }
+
+    #[tokio::test]
+    async fn datagrams_from_an_address_that_is_gone_leave_from_another_and_segmentation_stays() {
+        let (mut receiver, _) = bind(0, None).unwrap();
+        let (_, mut sender) = bind(0, None).unwrap();
+        for here in HERE {
+            let gone = if here.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
+            let remote = SocketAddr::new(here, receiver.port().unwrap());
+            let segments = sender.segments_to(remote);
+            for number in 0..3 {
+                send(&mut sender, Link::new(Some(gone.parse().unwrap()), remote), &[number; 100]);
+            }
+            sender.flush();
+            let received = drain(&mut receiver).await;
+            assert_eq!(received.len(), 3);
+            assert!(received.iter().all(|(link, _)| link.remote.ip() == here));
+            assert_eq!(sender.segments_to(remote), segments);
+        }
+        assert_eq!((sender.counters().moved, sender.counters().sent), (6, 6));
+    }
+
+    #[test]
+    fn failures_are_counted_by_reason_and_kill_nothing() {
+        in_namespace(|| async {
+            ip("link set lo up");
+            ip("link add eth0 type veth peer name far");
+            ip("link set far up");
+            ip("link set eth0 mtu 1200 up");
+            ip("addr add 192.0.2.1/24 dev eth0");
+            ip("route add unreachable 198.51.100.0/24");
+            ip("route add prohibit 203.0.113.0/24");
+            let (_receiver, mut sender) = bind(0, None).unwrap();
+            let v4_segments = sender.segments_to("192.0.2.2:1".parse().unwrap());
+            for remote in ["198.51.100.1:9", "203.0.113.1:9", "8.8.8.8:9", "[2001:db8::1]:9"] {
+                send(&mut sender, Link::to(remote.parse().unwrap()), b"to nowhere");
+            }
+            for _ in 0..3 {
+                send(&mut sender, Link::to("192.0.2.2:9".parse().unwrap()), &[0; 1228]);
+            }
+            sender.flush();
+            let expected = SendCounters { unreachable: 3, denied: 1, too_big: 3, ..SendCounters::default() };
+            assert_eq!(sender.counters(), expected);
+            assert_eq!(sender.segments_to("192.0.2.2:1".parse().unwrap()), v4_segments, "not the device's fault");
+        });
+    }
+
+    #[test]
+    fn a_full_socket_holds_the_batch_and_drops_only_what_finds_no_room() {
+        in_namespace(|| async {
+            ip("link set lo up");
+            ip("link add eth0 type veth peer name far");
+            ip("link set far up");
+            ip("link set eth0 up");
+            ip("addr add 192.0.2.1/24 dev eth0");
+            ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev eth0");
+            // A slow link with a queue larger than the socket's buffer.
+            run("tc qdisc add dev eth0 root tbf rate 40mbit burst 64k limit 100m");
+            let (_receiver, mut sender) = bind(0, None).unwrap();
+            let link = Link::to("192.0.2.2:9".parse().unwrap());
+            while sender.counters().full == 0 {
+                send(&mut sender, link, &[0; 1228]);
+            }
+            assert!(sender.is_blocked());
+            let sent = sender.counters().sent;
+            let held = sender.slots.iter().map(|batch| batch.count).sum::<usize>();
+            assert_eq!(held, BATCH_BYTES / 1228);
+            tokio::time::timeout(Duration::from_secs(10), poll_fn(|cx| sender.poll_unblocked(cx))).await.unwrap();
+            sender.flush();
+            assert!(!sender.is_blocked());
+            assert_eq!(sender.counters().sent, sent + held as u64);
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Whatever the lengths and destinations, each receiver gets its datagrams unchanged and in order.
+        #[test]
+        fn batching_changes_nothing_but_the_number_of_calls(
+            plan in prop::collection::vec((0..12_usize, prop_oneof![Just(1228), Just(600), 1..2000_usize]), 1..150),
+        ) {
+            runtime().block_on(async {
+                let mut receivers: Vec<Receiver> = (0..6).map(|_| bind(0, None).unwrap().0).collect();
+                let (_, mut sender) = bind(0, None).unwrap();
+                let mut expected = vec![Vec::new(); 12];
+                for (number, (to, len)) in plan.iter().enumerate() {
+                    let remote = SocketAddr::new(HERE[to / 6], receivers[to % 6].port().unwrap());
+                    let datagram = vec![number as u8; *len];
+                    send(&mut sender, Link::to(remote), &datagram);
+                    expected[*to].push(datagram);
+                }
+                sender.flush();
+                assert_eq!(sender.counters().sent, plan.len() as u64);
+                for (number, receiver) in receivers.iter_mut().enumerate() {
+                    let mut received = [Vec::new(), Vec::new()];
+                    while received[0].len() + received[1].len() < expected[number].len() + expected[number + 6].len() {
+                        poll_fn(|cx| receiver.poll_ready(cx)).await.unwrap();
+                        receiver.receive(|link, datagram| {
+                            received[usize::from(link.remote.is_ipv6())].push(datagram.to_vec());
+                        });
+                    }
+                    assert_eq!(received[0], expected[number]);
+                    assert_eq!(received[1], expected[number + 6]);
+                }
+            });
+        }
+    }
+}
