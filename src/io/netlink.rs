@@ -248,6 +248,20 @@ impl std::fmt::Display for Family {
     }
 }
 
+/// The interfaces on which IPv4 packets are dropped unless their source is routed back through the same one (`rp_filter`). Empty where that cannot be read.
+pub fn strict_reverse_path() -> Vec<String> {
+    const SETTINGS: &str = "/proc/sys/net/ipv4/conf";
+    let read = |name: &str| -> Option<u8> {
+        std::fs::read_to_string(format!("{SETTINGS}/{name}/rp_filter")).ok()?.trim().parse().ok()
+    };
+    let Ok(interfaces) = std::fs::read_dir(SETTINGS) else { return Vec::new() };
+    let names = interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let all = read("all").unwrap_or(0);
+    // The larger of the two settings counts; 2 is loose.
+    let is_strict = |name: &String| read(name).unwrap_or(0).max(all) == 1;
+    names.filter(|name| !matches!(&name[..], "all" | "default" | "lo")).filter(is_strict).collect()
+}
+
 /// What the kernel said, or what went wrong on the way to it.
 fn to_io(error: &rtnetlink::Error) -> io::Error {
     if let rtnetlink::Error::NetlinkError(message) = error {

@@ -39,10 +39,8 @@ pub struct Name {
 pub struct Answer {
     /// Whose they are.
     pub peer: PeerIndex,
-    /// All addresses that were found, in the order of the names, without doubles.
-    pub addresses: Vec<SocketAddr>,
-    /// The names that gave nothing.
-    pub failures: Vec<(Name, io::Error)>,
+    /// For each name its addresses, at least one and without doubles, or why there are none.
+    pub names: Vec<(Name, io::Result<Vec<SocketAddr>>)>,
 }
 
 /// Looks names up in tasks of its own: one at a time for each peer, four at a time in all.
@@ -104,23 +102,25 @@ impl Resolver {
 }
 
 async fn look_up(peer: PeerIndex, names: Arc<[Name]>, permits: Arc<Semaphore>, answers: mpsc::UnboundedSender<Answer>) {
+    // The semaphore is never closed.
     let _permit = permits.acquire().await;
-    let mut answer = Answer { peer, addresses: Vec::new(), failures: Vec::new() };
+    let mut answer = Answer { peer, names: Vec::with_capacity(names.len()) };
     for name in names.iter() {
-        match timeout(PATIENCE, tokio::net::lookup_host((name.host.as_str(), name.port))).await {
-            Ok(Ok(found)) => {
-                for address in found.map(canonical).take(MAX_ADDRESSES) {
-                    if !answer.addresses.contains(&address) {
-                        answer.addresses.push(address);
-                    }
-                }
-            }
-            Ok(Err(error)) => answer.failures.push((name.clone(), error)),
-            Err(_) => answer.failures.push((name.clone(), io::ErrorKind::TimedOut.into())),
-        }
+        answer.names.push((name.clone(), look_up_one(name).await));
     }
     // Nobody listens any more when the daemon stops.
     let _ = answers.send(answer);
+}
+
+async fn look_up_one(name: &Name) -> io::Result<Vec<SocketAddr>> {
+    let found = timeout(PATIENCE, tokio::net::lookup_host((name.host.as_str(), name.port))).await;
+    let mut addresses = Vec::new();
+    for address in found.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.map(canonical) {
+        if !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
 }
 
 #[cfg(test)]
@@ -136,16 +136,17 @@ mod tests {
     #[tokio::test]
     async fn what_resolves_is_answered_beside_what_does_not() {
         let peer = PeerIndex(3);
-        let mut resolver = Resolver::new([
-            (peer, vec![name("127.0.0.1"), name("no such host"), name("::1"), name("127.0.0.1")]),
-            (PeerIndex(4), vec![]),
-        ]);
+        let mut resolver =
+            Resolver::new([(peer, vec![name("127.0.0.1"), name("no such host"), name("::1")]), (PeerIndex(4), vec![])]);
         resolver.resolve_all();
         resolver.resolve(peer);
         let answer = poll_fn(|cx| resolver.poll_answer(cx)).await;
         assert_eq!(answer.peer, peer);
-        assert_eq!(answer.addresses, ["127.0.0.1:18502".parse().unwrap(), "[::1]:18502".parse().unwrap()]);
-        assert_eq!(answer.failures.iter().map(|(name, _)| &name.host[..]).collect::<Vec<_>>(), ["no such host"]);
+        let found: Vec<_> = answer.names.into_iter().map(|(name, found)| (name.host, found.ok())).collect();
+        let expected = |address: &str| Some(vec![address.parse().unwrap()]);
+        assert_eq!(found[0], ("127.0.0.1".into(), expected("127.0.0.1:18502")));
+        assert_eq!(found[1], ("no such host".into(), None));
+        assert_eq!(found[2], ("::1".into(), expected("[::1]:18502")));
         assert!(!resolver.is_busy(), "the second request joined the first");
     }
 
@@ -154,7 +155,7 @@ mod tests {
         let mut resolver = Resolver::new([(PeerIndex(0), vec![name("127.0.0.1")])]);
         for _ in 0..2 {
             resolver.resolve(PeerIndex(0));
-            assert_eq!(poll_fn(|cx| resolver.poll_answer(cx)).await.addresses.len(), 1);
+            assert_eq!(poll_fn(|cx| resolver.poll_answer(cx)).await.names.len(), 1);
         }
     }
 }

@@ -93,6 +93,10 @@ pub struct SessionStatus {
     pub rtt: Option<Duration>,
     /// Largest plaintext of a sealed packet, in bytes.
     pub datagram_limit: usize,
+    /// Bytes on the reliable channels that are not acknowledged yet.
+    pub reliable_queued: usize,
+    /// Messages of the reliable channels that were sent again.
+    pub reliable_repeated: u64,
 }
 
 /// Counters of what was carried for a peer.

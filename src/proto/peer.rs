@@ -377,6 +377,8 @@ impl Peer {
             epoch: session.epoch_number(),
             rtt: session.channels.rtt(),
             datagram_limit: session.datagram_limit(),
+            reliable_queued: session.channels.queued(),
+            reliable_repeated: session.channels.repeated(),
         });
         PeerStatus {
             id: self.id,

@@ -170,6 +170,8 @@ pub struct Channels {
     closed: bool,
     /// The stream of a channel makes no sense any more.
     failed: bool,
+    /// Messages sent again.
+    repeated: u64,
 }
 
 impl Channels {
@@ -189,6 +191,7 @@ impl Channels {
             arrivals: 0,
             closed: false,
             failed: false,
+            repeated: 0,
         }
     }
 
@@ -414,6 +417,16 @@ impl Channels {
     /// How often the timer expired since the last acknowledgement.
     pub fn expiries(&self) -> u32 {
         self.recovery.expiries()
+    }
+
+    /// Bytes of user records that are kept until they are acknowledged, with their overhead.
+    pub fn queued(&self) -> usize {
+        self.kept
+    }
+
+    /// Messages that were sent again, for whatever reason.
+    pub fn repeated(&self) -> u64 {
+        self.repeated
     }
 
     /// Whether an IP packet is not wholly acknowledged yet.

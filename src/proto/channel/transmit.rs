@@ -104,6 +104,7 @@ impl Channels {
         if writer.push(&frame).is_err() {
             return false;
         }
+        self.repeated += u64::from(candidate.is_repeated());
         let transmission = match occasion {
             Occasion::Turn => {
                 self.turn = if id == CONTROL { self.turn } else { id };
