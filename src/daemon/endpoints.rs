@@ -53,21 +53,19 @@ impl Endpoints {
 
     /// Takes an answer in; the addresses of the peer if that changed them.
     pub(super) fn learn(&mut self, answer: Answer) -> Option<Vec<SocketAddr>> {
+        let found = match answer.found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(host = answer.name.host, %error, "a name does not resolve");
+                return None;
+            }
+        };
         let before = self.of(answer.peer);
-        for (asked, found) in answer.names {
-            let found = match found {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::debug!(host = asked.host, %error, "a name does not resolve");
-                    continue;
-                }
-            };
-            for place in self.0.get_mut(answer.peer.slot()).into_iter().flatten() {
-                if let Place::Named(name, addresses) = place
-                    && *name == asked
-                {
-                    addresses.clone_from(&found);
-                }
+        for place in self.0.get_mut(answer.peer.slot()).into_iter().flatten() {
+            if let Place::Named(name, addresses) = place
+                && *name == answer.name
+            {
+                addresses.clone_from(&found);
             }
         }
         let after = self.of(answer.peer);
@@ -108,23 +106,18 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn answer(names: &[(&str, &[&str])]) -> Answer {
-        let names = names.iter().map(|(host, found)| {
-            let found = found.iter().map(|text| address(text)).collect::<Vec<_>>();
-            let found = if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) };
-            (Name { host: (*host).into(), port: 7 }, found)
-        });
-        Answer { peer: PEER, names: names.collect() }
+    fn answer(host: &str, found: &[&str]) -> Answer {
+        let found = found.iter().map(|text| address(text)).collect::<Vec<_>>();
+        let found = if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) };
+        Answer { peer: PEER, name: Name { host: host.into(), port: 7 }, found }
     }
 
     #[test]
     fn every_endpoint_comes_with_its_first_address_before_any_second_one() {
         let mut endpoints = endpoints();
         assert_eq!(endpoints.of(PEER), [address("192.0.2.1:7")]);
-        let found = endpoints.learn(answer(&[
-            ("x", &["192.0.2.2:7", "192.0.2.3:7", "192.0.2.1:7"]),
-            ("y", &["192.0.2.4:7", "192.0.2.3:7"]),
-        ]));
+        endpoints.learn(answer("x", &["192.0.2.2:7", "192.0.2.3:7", "192.0.2.1:7"]));
+        let found = endpoints.learn(answer("y", &["192.0.2.4:7", "192.0.2.3:7"]));
         let expected = ["192.0.2.2:7", "192.0.2.1:7", "192.0.2.4:7", "192.0.2.3:7"].map(address);
         assert_eq!(found.unwrap(), expected);
         assert_eq!(endpoints.of(PEER), expected);
@@ -133,10 +126,12 @@ mod tests {
     #[test]
     fn a_name_that_fails_keeps_what_it_stood_for() {
         let mut endpoints = endpoints();
-        endpoints.learn(answer(&[("x", &["192.0.2.2:7"]), ("y", &["192.0.2.4:7"])]));
-        assert_eq!(endpoints.learn(answer(&[("x", &[]), ("y", &[])])), None, "nothing has changed");
-        let moved = endpoints.learn(answer(&[("x", &[]), ("y", &["192.0.2.5:7"])])).unwrap();
+        endpoints.learn(answer("x", &["192.0.2.2:7"]));
+        endpoints.learn(answer("y", &["192.0.2.4:7"]));
+        assert_eq!(endpoints.learn(answer("x", &[])), None);
+        let moved = endpoints.learn(answer("y", &["192.0.2.5:7"])).unwrap();
         assert_eq!(moved, ["192.0.2.2:7", "192.0.2.1:7", "192.0.2.5:7"].map(address));
+        assert_eq!(endpoints.learn(answer("y", &["192.0.2.5:7"])), None, "nothing has changed");
     }
 
     #[test]

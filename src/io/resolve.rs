@@ -14,7 +14,7 @@ use crate::base::PeerIndex;
 use crate::base::link::canonical;
 
 /// Look-ups at a time. Each holds a thread while the system's resolver works; see [`THREADS`].
-const CONCURRENT: usize = 4;
+const CONCURRENT: usize = 8;
 
 /// Threads that a runtime should allow for blocking work: a look-up that ran into [`PATIENCE`] keeps its thread until the system gives it up.
 pub const THREADS: usize = 2 * CONCURRENT;
@@ -34,22 +34,24 @@ pub struct Name {
     pub port: u16,
 }
 
-/// What became of the names of one peer.
+/// What became of one name of one peer.
 #[derive(Debug)]
 pub struct Answer {
-    /// Whose they are.
+    /// Whose it is.
     pub peer: PeerIndex,
-    /// For each name its addresses, at least one and without doubles, or why there are none.
-    pub names: Vec<(Name, io::Result<Vec<SocketAddr>>)>,
+    /// The name.
+    pub name: Name,
+    /// Its addresses, at least one and without doubles, or why there are none.
+    pub found: io::Result<Vec<SocketAddr>>,
 }
 
-/// Looks names up in tasks of its own: one at a time for each peer, four at a time in all.
+/// Looks names up in tasks of its own, a few at a time; a name that takes long does not hold up the others.
 #[derive(Debug)]
 pub struct Resolver {
-    names: BTreeMap<PeerIndex, Arc<[Name]>>,
-    running: BTreeSet<PeerIndex>,
+    names: BTreeMap<PeerIndex, Vec<Name>>,
+    running: BTreeSet<(PeerIndex, Name)>,
     permits: Arc<Semaphore>,
-    // At most one answer a peer is under way, so the channel need not be bounded in itself.
+    // At most one answer for each name is under way, so the channel need not be bounded in itself.
     sender: mpsc::UnboundedSender<Answer>,
     receiver: mpsc::UnboundedReceiver<Answer>,
 }
@@ -59,7 +61,7 @@ impl Resolver {
     pub fn new(names: impl IntoIterator<Item = (PeerIndex, Vec<Name>)>) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         Self {
-            names: names.into_iter().filter(|(_, names)| !names.is_empty()).map(|(p, n)| (p, n.into())).collect(),
+            names: names.into_iter().filter(|(_, names)| !names.is_empty()).collect(),
             running: BTreeSet::new(),
             permits: Arc::new(Semaphore::new(CONCURRENT)),
             sender,
@@ -68,6 +70,9 @@ impl Resolver {
     }
 
     /// Starts looking up the names of all peers.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn resolve_all(&mut self) {
         let peers: Vec<PeerIndex> = self.names.keys().copied().collect();
         for peer in peers {
@@ -75,16 +80,16 @@ impl Resolver {
         }
     }
 
-    /// Starts looking up the names of `peer`, unless that is under way or it has none.
+    /// Starts looking up the names of `peer`, but for those that are being looked up.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn resolve(&mut self, peer: PeerIndex) {
-        let Some(names) = self.names.get(&peer) else { return };
-        if !self.running.insert(peer) {
-            return;
+        for name in self.names.get(&peer).into_iter().flatten() {
+            if self.running.insert((peer, name.clone())) {
+                tokio::spawn(look_up(peer, name.clone(), Arc::clone(&self.permits), self.sender.clone()));
+            }
         }
-        tokio::spawn(look_up(peer, Arc::clone(names), Arc::clone(&self.permits), self.sender.clone()));
     }
 
     /// Whether look-ups are under way.
@@ -96,20 +101,17 @@ impl Resolver {
     pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         // The channel does not close, since a sender is kept here.
         let Some(answer) = ready!(self.receiver.poll_recv(cx)) else { return Poll::Pending };
-        self.running.remove(&answer.peer);
+        self.running.remove(&(answer.peer, answer.name.clone()));
         Poll::Ready(answer)
     }
 }
 
-async fn look_up(peer: PeerIndex, names: Arc<[Name]>, permits: Arc<Semaphore>, answers: mpsc::UnboundedSender<Answer>) {
+async fn look_up(peer: PeerIndex, name: Name, permits: Arc<Semaphore>, answers: mpsc::UnboundedSender<Answer>) {
     // The semaphore is never closed.
     let _permit = permits.acquire().await;
-    let mut answer = Answer { peer, names: Vec::with_capacity(names.len()) };
-    for name in names.iter() {
-        answer.names.push((name.clone(), look_up_one(name).await));
-    }
+    let found = look_up_one(&name).await;
     // Nobody listens any more when the daemon stops.
-    let _ = answers.send(answer);
+    let _ = answers.send(Answer { peer, name, found });
 }
 
 async fn look_up_one(name: &Name) -> io::Result<Vec<SocketAddr>> {
@@ -136,18 +138,21 @@ mod tests {
     #[tokio::test]
     async fn what_resolves_is_answered_beside_what_does_not() {
         let peer = PeerIndex(3);
-        let mut resolver =
-            Resolver::new([(peer, vec![name("127.0.0.1"), name("no such host"), name("::1")]), (PeerIndex(4), vec![])]);
+        let names = ["127.0.0.1", "no such host", "::1"].map(name);
+        let mut resolver = Resolver::new([(peer, names.to_vec()), (PeerIndex(4), vec![])]);
         resolver.resolve_all();
         resolver.resolve(peer);
-        let answer = poll_fn(|cx| resolver.poll_answer(cx)).await;
-        assert_eq!(answer.peer, peer);
-        let found: Vec<_> = answer.names.into_iter().map(|(name, found)| (name.host, found.ok())).collect();
+        let mut found = BTreeMap::new();
+        while resolver.is_busy() {
+            let answer = poll_fn(|cx| resolver.poll_answer(cx)).await;
+            assert_eq!(answer.peer, peer);
+            let again = found.insert(answer.name.host, answer.found.ok());
+            assert!(again.is_none(), "the second request joined the first");
+        }
         let expected = |address: &str| Some(vec![address.parse().unwrap()]);
-        assert_eq!(found[0], ("127.0.0.1".into(), expected("127.0.0.1:18502")));
-        assert_eq!(found[1], ("no such host".into(), None));
-        assert_eq!(found[2], ("::1".into(), expected("[::1]:18502")));
-        assert!(!resolver.is_busy(), "the second request joined the first");
+        assert_eq!(found["127.0.0.1"], expected("127.0.0.1:18502"));
+        assert_eq!(found["no such host"], None);
+        assert_eq!(found["::1"], expected("[::1]:18502"));
     }
 
     #[tokio::test]
@@ -155,7 +160,7 @@ mod tests {
         let mut resolver = Resolver::new([(PeerIndex(0), vec![name("127.0.0.1")])]);
         for _ in 0..2 {
             resolver.resolve(PeerIndex(0));
-            assert_eq!(poll_fn(|cx| resolver.poll_answer(cx)).await.names.len(), 1);
+            assert!(poll_fn(|cx| resolver.poll_answer(cx)).await.found.is_ok());
         }
     }
 }
