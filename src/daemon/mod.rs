@@ -1,10 +1,10 @@
 //! Layer 5: the tokio shell that introduces core and edges to each other. Imports all above.
 //!
-//! - `engine`: the loop that carries packets;
-//! - `clock`: the one reader of the clock;
-//! - `endpoints`: where the peers may be reached;
-//! - `status`: what the control socket says;
-//! - `notify`: what the service manager is told.
+//! - [`engine`]: the loop that carries packets;
+//! - [`clock`]: the one reader of the clock;
+//! - [`endpoints`]: where the peers may be reached;
+//! - [`status`]: what the control socket says;
+//! - [`notify`]: what the service manager is told.
 
 mod clock;
 mod endpoints;
@@ -69,6 +69,8 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
     let listener = ControlListener::bind(&config.control_socket)
         .map_err(|error| DaemonError::Control { path: config.control_socket.clone(), error })?;
     let (receiver, sender) = udp::bind(config.port, Some(MARK))?;
+    let (ipv4, ipv6) = receiver.families();
+    tracing::debug!(ipv4, ipv6, "the underlay is open");
     let (endpoints, resolver) = resolve_first(config).await;
     let node = node_config(config, &endpoints)?;
 

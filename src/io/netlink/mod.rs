@@ -6,24 +6,25 @@
 //! - sealed datagrams, which carry the mark, do not see the table: a peer's prefixes may cover its own endpoint.
 //!
 //! The interface takes its addresses and routes with it when it goes; the rules are deleted by [`Overlay::remove`]. What a crash leaves behind is two
-//! rules that look into an empty table; the next start finds and replaces them.
+//! rules that look into an empty table; the next start finds and replaces them. Rules that somebody deletes meanwhile are put back.
+
+mod rules;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use futures_util::stream::TryStreamExt;
+use futures_util::stream::{Stream, TryStreamExt as _};
 use ipnet::IpNet;
 use nix::errno::Errno;
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope};
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use rtnetlink::{Handle, IpVersion, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::sys::AsyncSocket as _;
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
-use super::MARK;
+use self::rules::{Family, News, Rules};
 
 /// Who made our routes and rules, in the kernel's numbering; unassigned in iproute2's `rt_protos`, and the letter H.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x48);
@@ -48,8 +49,9 @@ pub struct Plan {
 pub struct Overlay {
     handle: Handle,
     connection: JoinHandle<()>,
-    table: u32,
+    rules: Rules,
     families: Vec<Family>,
+    guard: Option<JoinHandle<()>>,
 }
 
 impl Overlay {
@@ -61,12 +63,15 @@ impl Overlay {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn set_up(plan: &Plan) -> Result<Self, NetlinkError> {
-        let (connection, handle, _) = rtnetlink::new_connection_with_strict_check()
-            .map_err(|error| NetlinkError::Io { what: "reach the kernel".into(), error })?;
-        let connection = tokio::spawn(connection);
-        let mut overlay = Self { handle, connection, table: plan.table, families: Vec::new() };
+        let (connection, handle, news) =
+            connect().map_err(|error| NetlinkError::Io { what: "reach the kernel".into(), error })?;
+        let rules = Rules::new(handle.clone(), plan.table);
+        let mut overlay = Self { handle, connection, rules, families: Vec::new(), guard: None };
         match overlay.apply(plan).await {
-            Ok(()) => Ok(overlay),
+            Ok(()) => {
+                overlay.guard = Some(tokio::spawn(overlay.rules.clone().guard(news)));
+                Ok(overlay)
+            }
             Err(error) => {
                 // The first error is the one to report.
                 let _ = overlay.remove().await;
@@ -82,14 +87,17 @@ impl Overlay {
             self.add_address(plan.index, *address).await?;
         }
         for prefix in routed(plan) {
-            self.add_route(plan.index, prefix).await?;
+            self.add_route(plan.index, plan.table, prefix).await?;
         }
         // Last: from here on the host's packets go into the overlay.
         for family in [Family::V4, Family::V6].into_iter().filter(|family| family.is_wanted(plan)) {
             self.families.push(family);
             // What a crash left behind.
-            self.delete_rules(family).await?;
-            self.add_rule(family).await?;
+            self.rules.delete(family).await?;
+            self.rules
+                .add(family)
+                .await
+                .map_err(failed(|| format!("add the {family} rule for table {}", plan.table)))?;
         }
         Ok(())
     }
@@ -99,9 +107,14 @@ impl Overlay {
     /// # Errors
     /// See [`NetlinkError`]; all rules are tried.
     pub async fn remove(mut self) -> Result<(), NetlinkError> {
+        if let Some(guard) = self.guard.take() {
+            guard.abort();
+            // It may be in the middle of putting a rule back.
+            let _ = guard.await;
+        }
         let mut result = Ok(());
         for family in std::mem::take(&mut self.families) {
-            let deleted = self.delete_rules(family).await;
+            let deleted = self.rules.delete(family).await;
             result = result.and(deleted);
         }
         self.connection.abort();
@@ -146,7 +159,7 @@ impl Overlay {
         request.execute().await.map_err(failed_for(address, || format!("add the address {address}")))
     }
 
-    async fn add_route(&self, index: u32, prefix: IpNet) -> Result<(), NetlinkError> {
+    async fn add_route(&self, index: u32, table: u32, prefix: IpNet) -> Result<(), NetlinkError> {
         let route = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(prefix.addr(), prefix.prefix_len())
             .map_err(|error| NetlinkError::Io {
@@ -154,98 +167,27 @@ impl Overlay {
                 error: io::Error::new(io::ErrorKind::InvalidInput, error.to_string()),
             })?
             .output_interface(index)
-            .table_id(self.table)
+            .table_id(table)
             .protocol(PROTOCOL)
             .scope(if prefix.addr().is_ipv4() { RouteScope::Link } else { RouteScope::Universe })
             .build();
         let request = self.handle.route().add(route).replace();
         request.execute().await.map_err(failed_for(prefix, || format!("add a route to {prefix}")))
     }
+}
 
-    async fn add_rule(&self, family: Family) -> Result<(), NetlinkError> {
-        let mut request = self
-            .handle
-            .rule()
-            .add()
-            .table_id(self.table)
-            .priority(self.table)
-            .fw_mark(MARK)
-            .action(RuleAction::ToTable);
-        let message = request.message_mut();
-        message.header.family = family.address_family();
-        message.header.flags |= RuleFlags::Invert;
-        message.attributes.push(RuleAttribute::Protocol(PROTOCOL));
-        let what = || format!("add the {family} rule for table {}", self.table);
-        request.execute().await.map_err(failed(what))
-    }
-
-    /// Deletes the rules that we made for our table, from whichever run.
-    async fn delete_rules(&self, family: Family) -> Result<(), NetlinkError> {
-        let what = || format!("delete the {family} rule for table {}", self.table);
-        let rules: Vec<RuleMessage> =
-            self.handle.rule().get(family.version()).execute().try_collect().await.map_err(failed(what))?;
-        for rule in rules.into_iter().filter(|rule| is_ours(rule, self.table)) {
-            match self.handle.rule().del(rule).execute().await {
-                // Somebody else was faster.
-                Err(error) if to_io(&error).raw_os_error() == Some(Errno::ENOENT as i32) => {}
-                result => result.map_err(failed(what))?,
-            }
-        }
-        Ok(())
-    }
+/// A connection that answers questions strictly, and tells of every rule that anybody changes.
+fn connect() -> io::Result<(JoinHandle<()>, Handle, impl Stream<Item = News> + Unpin + Send + 'static)> {
+    let groups = [MulticastGroup::Ipv4Rule, MulticastGroup::Ipv6Rule];
+    let (mut connection, handle, news) = rtnetlink::new_multicast_connection(&groups)?;
+    connection.socket_mut().socket_mut().set_netlink_get_strict_chk(true)?;
+    Ok((tokio::spawn(connection), handle, news))
 }
 
 /// The peers' prefixes and the networks of the own addresses: what has no peer in them ends in the overlay too, instead of leaving in clear.
 fn routed(plan: &Plan) -> BTreeSet<IpNet> {
     let networks = plan.addresses.iter().filter(|net| net.prefix_len() < net.max_prefix_len());
     plan.prefixes.iter().chain(networks).map(IpNet::trunc).collect()
-}
-
-fn is_ours(rule: &RuleMessage, table: u32) -> bool {
-    let has = |wanted| rule.attributes.contains(&wanted);
-    has(RuleAttribute::Protocol(PROTOCOL))
-        && has(RuleAttribute::Priority(table))
-        && (has(RuleAttribute::Table(table)) || u32::from(rule.header.table) == table)
-}
-
-/// Version of IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn of(net: &IpNet) -> Self {
-        if net.addr().is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    fn is_wanted(self, plan: &Plan) -> bool {
-        plan.addresses.iter().chain(&plan.prefixes).any(|net| Self::of(net) == self)
-    }
-
-    fn version(self) -> IpVersion {
-        match self {
-            Self::V4 => IpVersion::V4,
-            Self::V6 => IpVersion::V6,
-        }
-    }
-
-    fn address_family(self) -> AddressFamily {
-        match self {
-            Self::V4 => AddressFamily::Inet,
-            Self::V6 => AddressFamily::Inet6,
-        }
-    }
-}
-
-impl std::fmt::Display for Family {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
 }
 
 /// The interfaces on which IPv4 packets are dropped unless their source is routed back through the same one (`rp_filter`). Empty where that cannot be read.
@@ -434,6 +376,26 @@ pub(in crate::io) mod tests {
             assert_eq!(rules().matches("not from all fwmark 0x4866").count(), 1, "IPv6 has no part in this overlay");
             overlay.remove().await.unwrap();
             assert_eq!(rules().matches("lookup 5200").count(), 1, "the administrator's own rule stays");
+        });
+    }
+
+    #[test]
+    fn a_rule_that_somebody_deletes_comes_back_while_the_overlay_is_up() {
+        in_namespace(|| async {
+            let tun = Tun::create("hf0").unwrap();
+            let overlay = Overlay::set_up(&plan(&tun, &["10.77.0.1/24"], &["fd77::2/128"])).await.unwrap();
+            for family in ["-4", "-6"] {
+                ip(&format!("{family} rule del pref 5200"));
+                let mut attempts = 0;
+                while !ip(&format!("{family} rule list")).contains("lookup 5200") {
+                    attempts += 1;
+                    assert!(attempts < 500, "the IPv{family} rule did not come back");
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
+            overlay.remove().await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            assert!(!rules().contains("lookup 5200"), "and it goes when the overlay does");
         });
     }
 
