@@ -1,8 +1,12 @@
 //! The committed corpora of the fuzz targets, replayed with the stable compiler.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
 
+#[path = "checks/channels.rs"]
+mod channels;
 #[path = "checks/inner_ip.rs"]
 mod inner_ip;
+#[path = "checks/parts.rs"]
+mod parts;
 #[path = "checks/wire.rs"]
 mod wire;
 
@@ -38,4 +42,14 @@ fn every_record_of_the_corpus_is_encoded_to_the_same_bytes() {
 #[test]
 fn every_inner_packet_of_the_corpus_is_seen_as_the_reference_sees_it() {
     replay("inner_ip", inner_ip::inner_ip);
+}
+
+#[test]
+fn every_play_of_the_corpus_leaves_the_channels_within_their_bounds() {
+    replay("channels", channels::channels);
+}
+
+#[test]
+fn all_parts_of_the_corpus_come_together_in_order_or_not_at_all() {
+    replay("parts", parts::parts);
 }
