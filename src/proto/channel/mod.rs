@@ -4,30 +4,33 @@
 //! [`Channels::send`] and come out on the other side by [`Channels::poll_record`], in order and once on each channel; between the two run
 //! frames, which [`Channels::fill`] writes and [`Channels::on_frame`] reads.
 //!
-//! **Sending** ([`send`]). The records of a channel are one stream of bytes. A message is a span of it, cut when it first leaves, as long as the packet has room. It keeps number and
-//! bytes for ever, so a repetition is the same message. A record is kept until the *ack number* has passed its last byte: what the other side holds beyond a gap
-//! would be lost with the session, so it is not acknowledged yet as far as the next session is concerned.
+//! **Sending** ([`send`]). The records of a channel are one stream of bytes. A message is a span of it, cut when it first leaves, as long
+//! as the packet has room. It keeps number and bytes for ever, so a repetition is the same message. A record is kept until the *ack number*
+//! has passed its last byte: what the other side holds beyond a gap would be lost with the session, so it is not acknowledged yet as far as
+//! the next session is concerned.
 //!
-//! **Receiving** ([`receive`]). The next message goes straight into the record that it belongs to; a later one waits. All that waits in a session, the unfinished records and those that nobody has taken included, shares one
-//! budget; the window says what is left of it. The windows of several channels overlap: whoever comes too late is dropped and repeated. When nothing is left, many channels may sit on half
+//! **Receiving** ([`receive`]). The next message goes straight into the record that it belongs to; a later one waits. All that waits in a
+//! session, the unfinished records and those that nobody has taken included, shares one budget; the window says what is left of it. The
+//! windows of several channels overlap: whoever comes too late is dropped and repeated. When nothing is left, many channels may sit on half
 //! a record each, and none could ever finish. So the first channel with something waiting is always given a window of one message: it
 //! finishes its record, which is handed on, and then the next one is first.
 //!
-//! **Acknowledging** ([`ack`]). Every second message of the session, every irregularity, or 20 ms after any message. One acknowledgement takes all that are owed along, for a frame of one channel
-//! alone would make older messages of the others look passed over; and data takes them along as well. A window that was closed and opens again is announced at once.
+//! **Acknowledging** ([`ack`]). Every second message of the session, every irregularity, or 20 ms after any message. One acknowledgement
+//! takes all that are owed along, for a frame of one channel alone would make older messages of the others look passed over; and data takes
+//! them along as well. A window that was closed and opens again is announced at once.
 //!
 //! **Loss and rate** ([`recovery`], [`rtt`], [`congestion`]). One order of transmission, one round-trip estimate, one CUBIC window for all
 //! channels; there the reasons stand too.
 //!
-//! **Closed windows.** A channel with something to send, nothing under way and no window sends one message at each expiry of a
-//! timer of its own, in spite of the window. The answer says what the window is now, so a lost announcement stops nobody. Probes are outside of congestion control: they
-//! are few, and that a closed door stays shut says nothing about the road.
+//! **Closed windows.** A channel with something to send, nothing under way and no window sends one message at each expiry of a timer of its
+//! own, in spite of the window. The answer says what the window is now, so a lost announcement stops nobody. Probes are outside of
+//! congestion control: they are few, and that a closed door stays shut says nothing about the road.
 //!
 //! **Turns.** Channel 0 goes first, the others take turns message by message, each repeating before it sends anything new. A gap on one holds up
 //! none of the others.
 //!
-//! **Lies.** A frame that acknowledges what was never sent, or whose ranges make no sense, is refused as a whole before it has changed anything. An early acknowledgement of
-//! what is under way hurts only whoever sent it.
+//! **Lies.** A frame that acknowledges what was never sent, or whose ranges make no sense, is refused as a whole before it has changed
+//! anything. An early acknowledgement of what is under way hurts only whoever sent it.
 
 mod ack;
 mod congestion;
@@ -231,7 +234,8 @@ impl Channels {
         self.watch_window(now, id);
     }
 
-    /// Takes a reliable_data frame, numbers as they stand on the wire. The frames of one packet are to be handed over before [`Channels::fill`] is called.
+    /// Takes a reliable_data frame, numbers as they stand on the wire. The frames of one packet are to be handed over before
+    /// [`Channels::fill`] is called.
     ///
     /// # Errors
     /// The message was dropped, for counting; an acknowledgement in the same frame may have counted all the same. The session has to end after
@@ -378,8 +382,8 @@ impl Channels {
         }
     }
 
-    /// When [`Channels::handle_timeout`] has something to do; `None` while nothing is outstanding. What is due already, see [`Channels::has_due`], is not a matter
-    /// of time and not in here.
+    /// When [`Channels::handle_timeout`] has something to do; `None` while nothing is outstanding. What is due already, see
+    /// [`Channels::has_due`], is not a matter of time and not in here.
     pub fn deadline(&self) -> Option<Instant> {
         let ack = match self.ack_due {
             AckDue::At(at) => Some(at),
@@ -434,7 +438,8 @@ impl Channels {
         self.kept > 0
     }
 
-    /// The IP packets that were not wholly acknowledged, in order on each channel, to be sent on the next session (PROTOCOL §7). Control records belong to this session and go with it.
+    /// The IP packets that were not wholly acknowledged, in order on each channel, to be sent on the next session (PROTOCOL §7). Control
+    /// records belong to this session and go with it.
     pub fn into_unacknowledged(self) -> Vec<(u8, Vec<u8>)> {
         let users = self.channels.into_iter().filter(|(id, _)| *id != CONTROL);
         users.flat_map(|(id, channel)| channel.sender.into_unacknowledged().map(move |packet| (id, packet))).collect()

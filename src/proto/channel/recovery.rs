@@ -2,13 +2,14 @@
 //! (PROTOCOL §10, "Loss" and "Congestion").
 //!
 //! Transmissions are numbered for the whole session; a repeated message gets a new number. A message is lost when three later transmissions
-//! have passed it. Acknowledgements are only noted when they come and judged by [`Recovery::settle`], after the whole packet was read: one packet may carry
-//! the frames of several channels, and the first of them must not make the messages of the second look lost.
+//! have passed it. Acknowledgements are only noted when they come and judged by [`Recovery::settle`], after the whole packet was read: one
+//! packet may carry the frames of several channels, and the first of them must not make the messages of the second look lost.
 //!
-//! Two timers run while something is under way, none otherwise. The tail probe comes first: nothing follows the last messages of a burst that could show
-//! their loss, so two of them are repeated; two, because the repetition of the last and the one before then passes everything else by three. It is used once until
-//! a round trip was measured: on a path that became slower, a probe would otherwise spoil each measurement. The retransmission timer
-//! then gives everything up that is older than a round trip, and starts over with a window of one message.
+//! Two timers run while something is under way, none otherwise. The tail probe comes first: nothing follows the last messages of a burst
+//! that could show their loss, so two of them are repeated; two, because the repetition of the last and the one before then passes
+//! everything else by three. It is used once until a round trip was measured: on a path that became slower, a probe would otherwise spoil
+//! each measurement. The retransmission timer then gives everything up that is older than a round trip, and starts over with a window of
+//! one message.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -31,7 +31,8 @@ impl Channels {
 
     /// Writes the frames that may leave now; returns whether there were any.
     ///
-    /// To send all that is due, repeat it with a fresh packet until it returns `false`. Only a packet of full length, [`MAX_MESSAGE`] and its frame header, has room for any message.
+    /// To send all that is due, repeat it with a fresh packet until it returns `false`. Only a packet of full length, [`MAX_MESSAGE`] and
+    /// its frame header, has room for any message.
     pub fn fill(&mut self, now: Instant, writer: &mut DataWriter<'_>, scope: Scope) -> bool {
         self.settle(now);
         let before = writer.frames();
