@@ -1,0 +1,30 @@
+//! Deterministic simulation of nodes through the public contract of the core (`handfast::proto`), one file per behaviour.
+//!
+//! `SIM_SEED=n cargo test --test sim name` runs a scenario with one seed: the one that a failure has printed.
+
+#[cfg(test)]
+mod amplification;
+#[cfg(test)]
+mod determinism;
+#[cfg(test)]
+mod first_contact;
+#[cfg(test)]
+mod idle;
+#[cfg(test)]
+mod long_run;
+#[cfg(test)]
+mod noise;
+#[cfg(test)]
+mod parts;
+#[cfg(test)]
+mod rekey;
+#[cfg(test)]
+mod reliable;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod roaming;
+#[cfg(test)]
+mod three;
+#[cfg(test)]
+mod world;
