@@ -141,7 +141,7 @@ impl Node {
         let session =
             Session::initiated(now, serial, Link::to(link.remote), answered.epoch, answered.rtt, &mut self.rng);
         if let Some(peer) = self.peers.get_mut(index) {
-            peer.add_initiated(session);
+            peer.add_initiated(now, session);
         }
         self.settle(now, index);
         Ok(())

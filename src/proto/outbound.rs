@@ -44,6 +44,7 @@ impl Node {
             return Err(Dropped::NoRoute);
         };
         if self.peers.get_mut(index).is_some_and(|peer| peer.carries_user_data()) {
+            self.send_waiting(now, index, tx);
             return self.send_ip(now, index, &inner, tx);
         }
         let Some(peer) = self.peers.get_mut(index).filter(|_| !self.stopping) else {
@@ -187,6 +188,7 @@ impl Node {
             self.send_keepalive(now, at, tx);
         }
         self.send_waiting(now, index, tx);
+        self.flush(now, tx);
         self.peers.settle(now, index);
         if more {
             self.peers.wake(index);
@@ -284,15 +286,17 @@ impl Node {
 
     /// Packets that waited for a session.
     fn send_waiting(&mut self, now: Instant, index: PeerIndex, tx: &mut impl TxSink) {
-        while let Some(packet) =
-            self.peers.get_mut(index).filter(|peer| peer.carries_user_data()).and_then(|peer| peer.waiting.pop())
-        {
+        let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.carries_user_data()) else {
+            return;
+        };
+        // What earlier sessions did not deliver is older than what waits.
+        peer.redeliver(now);
+        while let Some(packet) = self.peers.get_mut(index).and_then(|peer| peer.waiting.pop()) {
             if let Ok(inner) = IpPacket::parse(&packet) {
                 // A drop is counted where it happens.
                 let _ = self.send_ip(now, index, &inner, tx);
             }
         }
-        self.flush(now, tx);
     }
 
     /// Seals what stands in the scratch buffer and sends it, along the session's path unless another link is given.

@@ -91,9 +91,9 @@ impl Peer {
         }
     }
 
-    /// Starts to greet the peer, unless that is under way or its address is unknown.
+    /// Starts to greet the peer, unless that is under way, or has led to a session that is about to be confirmed, or its address is unknown.
     pub(crate) fn begin_attempt(&mut self, now: Instant, rng: &mut Rng, events: &mut impl Extend<Event>) {
-        if self.attempt.is_some() {
+        if self.attempt.is_some() || self.sessions.iter().any(Session::is_pending) {
             return;
         }
         if self.greetable().is_empty() {
@@ -176,9 +176,11 @@ impl Peer {
     }
 
     /// Adds a session that this node initiated; an older unconfirmed one makes room.
-    pub(crate) fn add_initiated(&mut self, session: Session) {
-        self.sessions.retain(|old| !old.is_pending());
-        self.sessions_removed = true;
+    pub(crate) fn add_initiated(&mut self, now: Instant, session: Session) {
+        let pending = self.sessions.iter().find(|old| old.is_pending()).map(|old| old.serial);
+        if let Some(pending) = pending {
+            self.remove(now, pending);
+        }
         self.sessions.push(session);
         self.attempt = None;
     }
@@ -257,18 +259,19 @@ impl Peer {
     }
 
     /// Hands what earlier sessions did not deliver to the present one (PROTOCOL §7).
-    fn redeliver(&mut self, now: Instant) {
+    pub(crate) fn redeliver(&mut self, now: Instant) {
+        if self.undelivered.is_empty() {
+            return;
+        }
         let undelivered = std::mem::take(&mut self.undelivered);
-        let Some(session) = self.active.and_then(|active| self.session_mut(active)) else {
+        let Some(session) = self.sending() else {
             self.undelivered = undelivered;
             return;
         };
+        session.mark_used();
         let refused =
             undelivered.iter().filter(|(channel, packet)| session.channels.send(now, *channel, packet).is_err());
         let refused = refused.count() as u64;
-        if !undelivered.is_empty() {
-            session.mark_used();
-        }
         self.drops.count_many(Dropped::ReliableFull, refused);
     }
 

@@ -1,6 +1,7 @@
 //! Deterministic simulation of nodes through the public contract of the core (`handfast::proto`), one file per behaviour.
 //!
-//! `SIM_SEED=n cargo test --test sim name` runs a scenario with one seed: the one that a failure has printed.
+//! `SIM_SEED=n cargo test --test sim name` runs a scenario with one seed: the one that a failure has printed. With `SIM_TRACE` set, too, every datagram,
+//! event and delivered packet is printed.
 
 #[cfg(test)]
 mod amplification;

@@ -47,8 +47,9 @@ impl Forger {
             }
             1 => {
                 // Right in everything that can be seen.
-                let (kind, len) = [(0x01, 162), (0x81, 162), (0x83, 34), (0x02, 34), (0x82, 34), (0x03, 60), (0x10, 100)]
-                    [self.below(7)];
+                let (kind, len) =
+                    [(0x01, 162), (0x81, 162), (0x83, 34), (0x02, 34), (0x82, 34), (0x03, 60), (0x10, 100)]
+                        [self.below(7)];
                 bytes = self.random(len);
                 bytes[..2].copy_from_slice(&[1, kind]);
             }

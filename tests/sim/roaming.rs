@@ -109,7 +109,10 @@ fn copies_from_elsewhere_move_nothing() {
         let pings: usize = world.strays.iter().map(|stray| stray.bytes.len()).sum();
         assert!(pings < 40 * 64, "{pings} bytes to places that did not ask");
         world.run_for(secs(1));
-        assert!(world.all_delivered_since(0), "the attacker has lost nothing for us: the copy is as good as the original");
+        assert!(
+            world.all_delivered_since(0),
+            "the attacker has lost nothing for us: the copy is as good as the original"
+        );
         for host in [0, 1] {
             assert!(!world.hosts[host].events.iter().any(|(_, event)| matches!(event, Event::Moved { .. })));
         }

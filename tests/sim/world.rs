@@ -123,6 +123,7 @@ pub(crate) struct World {
     at_once: u32,
     ledger: Vec<Sent>,
     digest: Sha256,
+    trace: bool,
     /// Datagrams and bytes that each host has sent.
     pub(crate) sent: Vec<(u64, u64)>,
     /// Every datagram that was sent since this was set.
@@ -202,6 +203,7 @@ impl World {
             at_once: 0,
             ledger: Vec::new(),
             digest: Sha256::new(),
+            trace: std::env::var_os("SIM_TRACE").is_some(),
             sent: vec![(0, 0); hosts],
             tap: None,
             strays: Vec::new(),
@@ -230,15 +232,16 @@ impl World {
         world
     }
 
-    /// Two hosts with an established session, of which the first was the initiator, and nothing in flight.
+    /// Two hosts with an established session, of which the first was the initiator, and nothing in flight. The line is clean until then.
     pub(crate) fn connected(seed: u64, line: Line) -> Self {
-        let mut world = Self::new(seed, 2, line);
+        let mut world = Self::new(seed, 2, Line::clean(line.delay));
         world.forget_endpoint(1, 0);
         world.start(1);
         world.start(0);
         world.run_for(secs(2));
         let connected = world.session(0, 1).is_some() && world.session(1, 0).is_some();
         assert!(connected, "two hosts cannot even connect");
+        world.set_lines(0, 1, line);
         world
     }
 
@@ -259,10 +262,6 @@ impl World {
     pub(crate) fn set_lines(&mut self, one: HostId, other: HostId, line: Line) {
         self.set_line(one, other, line);
         self.set_line(other, one, line);
-    }
-
-    pub(crate) fn line(&self, from: HostId, to: HostId) -> Line {
-        self.lines[&(from, to)]
     }
 
     /// Cuts or mends the line between two hosts.
@@ -379,13 +378,6 @@ impl World {
         result
     }
 
-    /// A packet of the ledger as bytes, for tests that want to send it in their own way.
-    pub(crate) fn enter(&mut self, from: HostId, to: HostId, len: usize) -> Vec<u8> {
-        let sent = Sent { from, to, channel: 0, len, delivered: 0 };
-        self.ledger.push(sent);
-        packet(self.ledger.len() as PacketId - 1, sent)
-    }
-
     pub(crate) fn is_delivered(&self, id: PacketId) -> bool {
         self.ledger[id as usize].delivered > 0
     }
@@ -422,6 +414,9 @@ impl World {
             assert!(sent.delivered == 1 || self.repeats_allowed && sent.channel > 0, "packet {id} {sent:?} came twice");
             let at = self.now - self.start;
             self.hosts[host].received.push((at, id));
+            if self.trace {
+                println!("{at:?} packet {id} {sent:?} is delivered");
+            }
         }
     }
 }
@@ -547,6 +542,9 @@ impl World {
         while let Some(event) = self.hosts[host].node.as_mut().and_then(Node::poll_event) {
             let elapsed = self.elapsed();
             self.hosts[host].events.push((elapsed, event));
+            if self.trace {
+                println!("{elapsed:?} host {host}: {event:?}");
+            }
             if let Event::Resolve { peer } = event
                 && self.hosts[host].names
             {
@@ -568,6 +566,14 @@ impl World {
             self.digest.update(format!("{from} {to} {} ", bytes.len()));
             self.digest.update(&bytes);
             let datagram = Datagram { from, to, bytes };
+            if self.trace {
+                println!(
+                    "{:?} {from} to {to}: {:02x?}, {} bytes",
+                    self.elapsed(),
+                    &datagram.bytes[1..14],
+                    datagram.bytes.len()
+                );
+            }
             if let Some(tap) = &mut self.tap {
                 tap.push(datagram.clone());
             }

@@ -204,10 +204,10 @@ impl Session {
         let mut confirmed = false;
         if which == Which::Next {
             self.promote(now);
+            // The peer waits to hear us in this epoch: to erase epoch 0, or to let the next rekey start. And we may have no data for it.
+            self.keepalive_at = Some(now);
             if matches!(self.stage, Stage::Finishing) {
                 self.stage = Stage::Confirmed(now);
-                // The responder erases epoch 0 when it hears us in epoch 1, and we may have no data for it.
-                self.keepalive_at = Some(now);
                 confirmed = true;
             }
         }

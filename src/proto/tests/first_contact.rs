@@ -64,3 +64,17 @@ fn a_node_that_stops_says_so_and_its_peer_forgets_the_session_at_once() {
     let now = pair.now;
     assert!(pair.b.node.status(now).peers[0].session.is_some(), "and it is welcome back");
 }
+
+#[test]
+fn packets_that_come_while_the_offer_is_on_its_way_start_no_second_attempt() {
+    let mut pair = Pair::new(&[Side::A]);
+    // The answer arrives, and what is sealed does not yet.
+    pair.run_with(Duration::from_millis(1), |datagram| datagram.bytes[1] != 0x10);
+    for number in 0..10 {
+        pair.send(Side::A, &packet(Side::A, &[number; 100])).unwrap();
+    }
+    pair.run(Duration::from_secs(2));
+    assert_eq!(pair.b.received.len(), 10);
+    let hellos = pair.log.iter().filter(|datagram| datagram.bytes[1] == 0x01).count();
+    assert_eq!(hellos, 2, "one handshake");
+}
