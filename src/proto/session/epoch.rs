@@ -75,7 +75,7 @@ impl Epoch {
 
     /// Seals the plaintext at `HEADER..HEADER + len` of `buffer` in place and returns the length of the datagram.
     pub(crate) fn seal(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, Dropped> {
-        if self.is_refused(now) {
+        if now >= self.refused_at() {
             return Err(Dropped::KeyExpired);
         }
         let total = HEADER + len + TAG;
@@ -110,20 +110,37 @@ impl Epoch {
 
     /// Whether a successor should be made now (PROTOCOL §5.2).
     pub(crate) fn wants_rekey(&self, now: Instant) -> bool {
-        (self.used && now >= self.rekey_at) || self.blocks >= REKEY_BLOCKS || self.forgeries >= REKEY_FORGERIES
+        self.rekey_at().is_some_and(|at| now >= at)
     }
 
-    /// When time alone makes a successor due.
+    /// When a successor becomes due: by age, or long ago, by the limits of the cipher.
     pub(crate) fn rekey_at(&self) -> Option<Instant> {
-        self.used.then_some(self.rekey_at)
+        if self.is_worn() { Some(self.made) } else { self.used.then_some(self.rekey_at) }
     }
 
-    /// When these keys stop being usable.
+    /// When these keys stop being usable: by age, or long ago, by the limit of the cipher.
     pub(crate) fn refused_at(&self) -> Instant {
-        self.made + REFUSED_AFTER
+        if self.blocks >= REFUSED_BLOCKS { self.made } else { self.made + REFUSED_AFTER }
     }
 
-    fn is_refused(&self, now: Instant) -> bool {
-        now >= self.refused_at() || self.blocks >= REFUSED_BLOCKS
+    fn is_worn(&self) -> bool {
+        self.blocks >= REKEY_BLOCKS || self.forgeries >= REKEY_FORGERIES
+    }
+}
+
+/// States that a test cannot reach in its time.
+#[cfg(test)]
+impl Epoch {
+    /// Two sessions of a node come to the same index only once in four thousand million.
+    pub(crate) fn force_indexes(&mut self, index: SessionIndex) {
+        (self.send, self.receive) = (index, index);
+    }
+
+    pub(crate) fn force_blocks(&mut self, blocks: u64) {
+        self.blocks = blocks;
+    }
+
+    pub(crate) fn force_rekey(&mut self, now: Instant) {
+        (self.used, self.rekey_at) = (true, now);
     }
 }

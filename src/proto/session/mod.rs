@@ -419,6 +419,13 @@ impl Session {
         [Some((Which::Current, self.current.receive)), next, previous].into_iter().flatten()
     }
 
+    /// The present epoch, for tests that force it into a state.
+    #[cfg(test)]
+    pub(crate) fn present_epoch(&mut self) -> &mut Epoch {
+        self.indexes_changed = true;
+        &mut self.current
+    }
+
     /// Whether the indexes changed since this was asked last.
     pub(crate) fn take_indexes_changed(&mut self) -> bool {
         std::mem::take(&mut self.indexes_changed)

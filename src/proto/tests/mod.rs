@@ -8,7 +8,11 @@ pub(crate) fn start() -> Instant {
     Instant::now()
 }
 
+mod collisions;
+mod epochs;
 mod first_contact;
+mod half_open;
 mod overlap;
 mod pair;
 mod reliable;
+mod silence;

@@ -1,0 +1,90 @@
+//! Keepalives, and a peer that does not answer (PROTOCOL §8.3).
+
+use std::time::Duration;
+
+use super::pair::{Pair, Side, address, packet};
+use crate::proto::Event;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A session on which nothing is owed any more.
+fn quiet() -> Pair {
+    let mut pair = Pair::connected();
+    pair.run(SECOND * 15);
+    pair.log.clear();
+    pair
+}
+
+fn sent_by(pair: &Pair, side: Side) -> usize {
+    pair.log.iter().filter(|datagram| datagram.from == address(side)).count()
+}
+
+#[test]
+fn a_session_at_rest_is_silent() {
+    let mut pair = quiet();
+    pair.run(SECOND * 60);
+    assert!(pair.log.is_empty(), "{} datagrams", pair.log.len());
+}
+
+#[test]
+fn what_was_received_is_acknowledged_by_one_keepalive_after_ten_seconds_and_that_by_nothing() {
+    let mut pair = quiet();
+    pair.send(Side::A, &packet(Side::A, b"one")).unwrap();
+    pair.run(Duration::from_millis(9_990));
+    assert_eq!(sent_by(&pair, Side::B), 0);
+    pair.run(Duration::from_millis(20));
+    assert_eq!(sent_by(&pair, Side::B), 1);
+    assert_eq!(pair.log.last().unwrap().bytes.len(), 14 + 3 + 16, "a data packet without frames");
+    pair.run(SECOND * 60);
+    assert_eq!((sent_by(&pair, Side::A), sent_by(&pair, Side::B)), (1, 1));
+}
+
+#[test]
+fn who_answers_sends_no_keepalive() {
+    let mut pair = quiet();
+    pair.send(Side::A, &packet(Side::A, b"question")).unwrap();
+    pair.run(SECOND * 5);
+    pair.send(Side::B, &packet(Side::B, b"answer")).unwrap();
+    pair.run(SECOND * 9);
+    assert_eq!(pair.log.len(), 2);
+    pair.run(SECOND * 60);
+    // The answer itself wants a sign of life, from the side that asked.
+    assert_eq!((sent_by(&pair, Side::A), sent_by(&pair, Side::B)), (2, 1));
+}
+
+#[test]
+fn fifteen_seconds_without_an_answer_make_a_new_handshake_and_the_session_stays_meanwhile() {
+    let mut pair = quiet();
+    let begun = pair.now;
+    let mut first_hello = None;
+    for second in 0..20 {
+        pair.send(Side::A, &packet(Side::A, &[second])).unwrap();
+        pair.run_with(SECOND, |_| false);
+        if first_hello.is_none() && pair.log.iter().any(|datagram| datagram.bytes[1] == 0x01) {
+            first_hello = Some(pair.now - begun);
+        }
+    }
+    assert_eq!(first_hello, Some(SECOND * 15));
+    let now = pair.now;
+    assert!(pair.a.node.status(now).peers[0].session.is_some());
+    assert!(!pair.a.events.iter().any(|event| matches!(event, Event::Disconnected { .. })));
+    // It was only the line.
+    let bytes = packet(Side::A, b"back again");
+    pair.send(Side::A, &bytes).unwrap();
+    pair.run(Duration::from_millis(1));
+    assert_eq!(pair.b.received.last(), Some(&bytes));
+    pair.run(SECOND * 10);
+    let now = pair.now;
+    assert!(!pair.a.node.status(now).peers[0].connecting, "the attempt has ended");
+}
+
+#[test]
+fn a_peer_that_answers_late_is_not_greeted() {
+    let mut pair = quiet();
+    for number in 0..30 {
+        pair.send(Side::A, &packet(Side::A, &[number])).unwrap();
+        pair.run(SECOND);
+    }
+    assert!(pair.log.iter().all(|datagram| datagram.bytes[1] == 0x10), "keepalives every ten seconds are enough");
+    assert_eq!(sent_by(&pair, Side::B), 3);
+}
