@@ -158,6 +158,6 @@ pub enum PeerState {
 pub struct ReliableStatus {
     /// Bytes that wait or are not acknowledged yet.
     pub queued_bytes: u64,
-    /// Messages sent again since the start.
+    /// Messages sent again in the present session.
     pub retransmissions: u64,
 }

@@ -198,11 +198,13 @@ impl Peer {
         let first = self.active.is_none();
         self.activate(now, serial, local);
         while self.sessions.iter().filter(|session| session.is_confirmed()).count() > MAX_CONFIRMED {
-            let oldest = self.sessions.iter().find(|session| session.is_confirmed() && session.serial != serial);
-            let Some(oldest) = oldest.map(|session| session.serial) else {
+            // A superseded session carries less in flight than the one that was sent on until now.
+            let others = self.sessions.iter().filter(|session| session.is_confirmed() && session.serial != serial);
+            let Some(dispensable) = others.min_by_key(|session| !session.is_superseded()).map(|session| session.serial)
+            else {
                 break;
             };
-            self.remove(now, oldest);
+            self.remove(now, dispensable);
         }
         if first {
             events.extend([Event::Connected { peer: self.index }]);
