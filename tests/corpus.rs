@@ -5,6 +5,8 @@
 mod channels;
 #[path = "checks/inner_ip.rs"]
 mod inner_ip;
+#[path = "checks/node.rs"]
+mod node;
 #[path = "checks/parts.rs"]
 mod parts;
 #[path = "checks/wire.rs"]
@@ -52,4 +54,24 @@ fn every_play_of_the_corpus_leaves_the_channels_within_their_bounds() {
 #[test]
 fn all_parts_of_the_corpus_come_together_in_order_or_not_at_all() {
     replay("parts", parts::parts);
+}
+
+#[test]
+fn no_script_of_the_corpus_leaves_two_nodes_apart() {
+    replay("node", node::pair);
+}
+
+#[test]
+fn no_script_of_the_corpus_lets_an_insider_do_harm() {
+    replay("insider", |script| {
+        node::insider(script);
+    });
+}
+
+#[test]
+fn the_insider_has_the_right_keys() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/insider");
+    for (script, delivered) in [("finish-and-data", 1), ("reliable", 2), ("parts", 1), ("before-finish", 0)] {
+        assert_eq!(node::insider(&fs::read(folder.join(script)).unwrap()), delivered, "{script}");
+    }
 }
