@@ -1,7 +1,9 @@
 # What the scripts beside this file share. It is sourced, after `set -euo pipefail`, and leaves the shell in the root of the repository.
 # shellcheck shell=bash
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# A program of the caller's own, named from where he stands.
+[[ -z ${HANDFAST_BIN:-} ]] || HANDFAST_BIN=$(realpath "$HANDFAST_BIN")
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 export LC_ALL=C.UTF-8
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin"
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -35,7 +37,9 @@ need() {
         command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
     done
     ((${#missing[@]})) || return 0
-    ((EUID == 0)) && command -v apt-get >/dev/null || die "missing: ${missing[*]}; on Debian: sudo apt-get install ${missing[*]}"
+    if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+        die "missing: ${missing[*]}; on Debian: sudo apt-get install ${missing[*]}"
+    fi
     say "Installing ${missing[*]}"
     log=$(mktemp)
     { apt_get update && apt_get install "${missing[@]}"; } >"$log" 2>&1 || { cat "$log" >&2; die "cannot install ${missing[*]}"; }
@@ -52,23 +56,22 @@ need_rust() {
 }
 
 need_tun() {
-    [[ -c /dev/net/tun ]] && return
-    mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200 2>/dev/null || true
+    if [[ ! -c /dev/net/tun ]]; then
+        mkdir -p /dev/net
+        mknod -m 666 /dev/net/tun c 10 200 2>/dev/null || true
+    fi
     # Opening fails where the kernel has no such driver.
     { : <>/dev/net/tun; } 2>/dev/null || die '/dev/net/tun is missing: load the kernel module tun, or give this container the device'
 }
 
-# Sets HANDFAST_BIN to a release build, unless the caller has set it to a program of his own.
+# Sets HANDFAST_BIN to a release build, unless the caller has set it.
 build_release() {
-    if [[ -n ${HANDFAST_BIN:-} ]]; then
-        HANDFAST_BIN=$(realpath "$HANDFAST_BIN")
-    else
-        need_rust
-        local log=$CARGO_TARGET_DIR/release.log
-        say 'Building (the first time takes minutes)'
-        cargo build --release --locked >"$log" 2>&1 || { cat "$log" >&2; die 'the build failed'; }
-        HANDFAST_BIN=$CARGO_TARGET_DIR/release/handfast
-    fi
+    [[ -z ${HANDFAST_BIN:-} ]] || return 0
+    need_rust
+    local log=$CARGO_TARGET_DIR/release.log
+    say 'Building (the first time takes minutes)'
+    cargo build --release --locked >"$log" 2>&1 || { cat "$log" >&2; die 'the build failed'; }
+    HANDFAST_BIN=$CARGO_TARGET_DIR/release/handfast
 }
 
 # Tries a command ten times a second until it succeeds: wait_for SECONDS COMMAND...
