@@ -208,13 +208,10 @@ impl Session {
             self.keepalive_at = Some(now);
             if matches!(self.stage, Stage::Finishing) {
                 self.stage = Stage::Confirmed(now);
+                // The responder keeps epoch 0 for its ten seconds: user data in epoch 1 does not show it that we have heard it, and a repeated finish may be on its way.
+                self.previous = None;
                 confirmed = true;
             }
-        }
-        let current_heard = which != Which::Previous;
-        if current_heard && self.previous.as_ref().is_some_and(|(epoch, _)| epoch.number == 0) {
-            self.previous = None;
-            self.indexes_changed = true;
         }
         confirmed
     }

@@ -78,3 +78,23 @@ fn packets_that_come_while_the_offer_is_on_its_way_start_no_second_attempt() {
     let hellos = pair.log.iter().filter(|datagram| datagram.bytes[1] == 0x01).count();
     assert_eq!(hellos, 2, "one handshake");
 }
+
+#[test]
+fn a_lost_confirmation_of_the_responder_costs_no_second_handshake() {
+    let mut pair = Pair::new(&[Side::A]);
+    // Unreliable data, one way only, travels right behind the finish.
+    pair.send(Side::A, &packet(Side::A, b"first")).unwrap();
+    let (mut sealed, from) = (0, pair.b.address);
+    pair.run_with(Duration::from_millis(50), |datagram| {
+        sealed += usize::from(datagram.from == from && datagram.bytes[1] == 0x10);
+        // The two datagrams of the offer arrive; what B says in epoch 1 does not.
+        datagram.from != from || datagram.bytes[1] != 0x10 || sealed <= 2
+    });
+    assert!(sealed > 2, "there was nothing to lose");
+    pair.run(Duration::from_secs(1));
+    let now = pair.now;
+    assert!(pair.a.node.status(now).peers[0].session.is_some(), "the repeated finish is acknowledged");
+    pair.run(Duration::from_secs(10));
+    let hellos = pair.log.iter().filter(|datagram| datagram.bytes[1] == 0x01).count();
+    assert_eq!(hellos, 2, "one handshake");
+}
