@@ -80,7 +80,7 @@ impl Node {
             tx.transmit(link, answer.len(), |slot| slot.copy_from_slice(answer));
             return Ok(());
         }
-        peer.refuse_superseded(hello.ephemeral())?;
+        peer.refuse_recorded(hello.ephemeral())?;
         self.responder.admit(now, link.remote)?;
         responder::verify_hello(&self.local, hello)?;
         peer.may_answer_hello(now)?;
@@ -301,7 +301,10 @@ impl Node {
             let mut context = Context { now, local: &self.local, peer: &id, rng: &mut self.rng };
             match session.on_record(record, &mut context)? {
                 Outcome::Handled => {}
-                Outcome::Confirmed => peer.on_confirmed(now, serial, &self.local, &mut self.events),
+                Outcome::Confirmed(ephemeral) => {
+                    peer.on_finished(&ephemeral);
+                    peer.on_confirmed(now, serial, &self.local, &mut self.events);
+                }
                 Outcome::Superseded => peer.on_superseded(now, serial),
                 Outcome::Ignored => peer.drops.count(Dropped::Ignored),
             }

@@ -20,7 +20,7 @@ const UNANSWERED: Duration = Duration::from_secs(15);
 const HELLOS: Rate = Rate { per_second: 1, burst: 10 };
 /// Confirmed sessions of one peer: the one sent on, and one that lingers.
 const MAX_CONFIRMED: usize = 2;
-/// Hellos of one identity that are remembered. An attempt has one key and lasts 90 s, a cookie at most 120 s: more cannot be replayed.
+/// Hellos of one identity that are remembered. A cookie lasts 120 s at most, and more attempts than these in that time are rare.
 const MAX_ANSWERED: usize = 4;
 /// Transmissions of an attempt after which names are looked up again, and then every so many.
 const RESOLVE_EVERY: u32 = 3;
@@ -47,8 +47,8 @@ pub(crate) struct Peer {
     unanswered_since: Option<Instant>,
     last_received: Option<Instant>,
     hellos: Bucket,
-    /// Ephemeral keys of the hellos answered last, the newest first.
-    answered: Vec<[u8; 32]>,
+    /// The attempts answered last, by their first answer, the newest first.
+    answered: Vec<Answered>,
     pub(crate) traffic: Traffic,
     pub(crate) drops: Drops,
     /// Indexes and addresses under which the table finds this peer.
@@ -61,6 +61,14 @@ pub(crate) struct Peer {
     pub(crate) scheduled: Option<Instant>,
     /// It stands in the node's queue of peers that may have something to send.
     pub(crate) ready: bool,
+}
+
+/// An attempt of the peer that was answered.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    ephemeral: [u8; 32],
+    /// It led to a confirmed session: its hellos have served their purpose.
+    finished: bool,
 }
 
 impl Peer {
@@ -155,20 +163,32 @@ impl Peer {
         self.sessions.iter().find_map(|session| session.stored_answer(link, hello))
     }
 
-    /// Refuses a hello of an earlier attempt while a later one is half-open: whoever recorded it could otherwise end that (PROTOCOL §4.3, step 4).
-    pub(crate) fn refuse_superseded(&self, ephemeral: &[u8; 32]) -> Result<(), Dropped> {
-        let present = self.sessions.iter().find_map(Session::half_open_ephemeral);
-        let superseded = present.is_some_and(|present| present != ephemeral) && self.answered.contains(ephemeral);
-        if superseded { Err(Dropped::Replayed) } else { Ok(()) }
+    /// Refuses a hello that only a recorder can have sent: of an attempt that has led to a session, or of an earlier attempt while a later one is half-open, which it
+    /// would end (PROTOCOL §4.3, step 4).
+    pub(crate) fn refuse_recorded(&self, ephemeral: &[u8; 32]) -> Result<(), Dropped> {
+        let place = |key: &[u8; 32]| self.answered.iter().position(|answered| answered.ephemeral == *key);
+        let Some(own) = place(ephemeral) else {
+            return Ok(());
+        };
+        let finished = self.answered.get(own).is_some_and(|answered| answered.finished);
+        let half_open = self.sessions.iter().find_map(Session::half_open_ephemeral).and_then(|key| place(&key));
+        if finished || half_open.is_some_and(|newer| newer < own) { Err(Dropped::Replayed) } else { Ok(()) }
+    }
+
+    /// The attempt with this ephemeral key has led to a session.
+    pub(crate) fn on_finished(&mut self, ephemeral: &[u8; 32]) {
+        if let Some(answered) = self.answered.iter_mut().find(|answered| answered.ephemeral == *ephemeral) {
+            answered.finished = true;
+        }
     }
 
     /// Adds a half-open session; an older one makes room.
     pub(crate) fn add_half_open(&mut self, session: Session) {
-        if let Some(&ephemeral) = session.half_open_ephemeral()
-            && !self.answered.contains(&ephemeral)
+        if let Some(ephemeral) = session.half_open_ephemeral()
+            && !self.answered.iter().any(|answered| answered.ephemeral == ephemeral)
         {
             self.answered.truncate(MAX_ANSWERED - 1);
-            self.answered.insert(0, ephemeral);
+            self.answered.insert(0, Answered { ephemeral, finished: false });
         }
         self.sessions.retain(|old| !old.is_half_open());
         self.sessions_removed = true;

@@ -16,8 +16,8 @@ use crate::wire::hello::{
     COOKIE_PACKET_LEN, CookieKind, HELLO_LEN, Hello, HelloKind, encode_cookie_packet, encode_hello,
 };
 
-/// Hello retries per source prefix.
-const RETRIES: Rate = Rate { per_second: 20, burst: 5 };
+/// Hello retries per source prefix. The source may be spoofed: a bucket that is soon empty would not protect this node, it would lock out the true owner of the address.
+const RETRIES: Rate = Rate { per_second: 1000, burst: 200 };
 /// Hellos with a valid cookie per source prefix: each costs a signature check and more.
 const PUBLIC_KEY: Rate = Rate { per_second: 10, burst: 10 };
 /// The same from everywhere: an accepted hello costs 0.25 ms, so this is a quarter of a core.

@@ -98,8 +98,8 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Outcome {
     /// Nothing that anyone outside the session must know.
     Handled,
-    /// The responder's session is confirmed.
-    Confirmed,
+    /// The responder's session is confirmed, and the attempt with this ephemeral key of the initiator over.
+    Confirmed([u8; 32]),
     /// The peer sends on another session.
     Superseded,
     /// Not understood, or not in this state: counted.

@@ -25,6 +25,13 @@ pub(crate) struct Offered {
     answer: [u8; HELLO_LEN],
 }
 
+impl Offered {
+    /// `E_I` (PROTOCOL §2.1).
+    fn ephemeral(&self) -> [u8; 32] {
+        std::array::from_fn(|at| self.hello[2 + at])
+    }
+}
+
 impl Session {
     /// The responder's session: half-open, with its offer queued.
     pub(crate) fn offered(
@@ -57,9 +64,9 @@ impl Session {
     }
 
     /// The initiator's ephemeral key in the hello that made this half-open session.
-    pub(crate) fn half_open_ephemeral(&self) -> Option<&[u8; 32]> {
+    pub(crate) fn half_open_ephemeral(&self) -> Option<[u8; 32]> {
         match &self.stage {
-            Stage::Offered(offered) => offered.hello[2..34].first_chunk(),
+            Stage::Offered(offered) => Some(offered.ephemeral()),
             Stage::AwaitsOffer | Stage::Finishing | Stage::Confirmed(_) => None,
         }
     }
@@ -102,6 +109,7 @@ impl Session {
         let transcript = self.transcript.quantum(caps, local.caps, &offered.kem.public(), ct);
         local.net.verify_finish(peer, &transcript, signature).map_err(|_| Ended::Fault)?;
         let shared = offered.kem.decapsulate(ct);
+        let ephemeral = offered.ephemeral();
         self.caps = caps & local.caps;
         let epoch = self.first_quantum_epoch(now, transcript, &shared, rng);
         let epoch0 = std::mem::replace(&mut self.current, epoch);
@@ -110,7 +118,7 @@ impl Session {
         self.indexes_changed = true;
         // The initiator leaves epoch 0 when it hears us in epoch 1, and we may have no data for it.
         self.keepalive_at = Some(now);
-        Ok(Outcome::Confirmed)
+        Ok(Outcome::Confirmed(ephemeral))
     }
 
     /// Keys of epoch 1; the chain moves on.

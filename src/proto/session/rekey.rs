@@ -1,6 +1,6 @@
 //! New keys inside a session (PROTOCOL §5.2).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::epoch::Epoch;
 use super::{Context, Outcome, Session};
@@ -12,6 +12,9 @@ use crate::crypto::secret::Secret;
 use crate::proto::event::Ended;
 use crate::proto::handshake::Local;
 use crate::wire::record::Record;
+
+/// A rekey of younger keys ends the session: no limit is reached so soon, and a hostile peer could otherwise keep a core busy.
+const LEAST_AGE: Duration = Duration::from_secs(5);
 
 /// What whoever started a rekey keeps until the answer.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl Session {
         self.is_confirmed() && self.rekey.is_none() && self.next.is_none() && self.current.heard
     }
 
-    pub(super) fn start_rekey(&mut self, now: Instant, local: &Local, rng: &mut Rng) {
+    pub(crate) fn start_rekey(&mut self, now: Instant, local: &Local, rng: &mut Rng) {
         let pending = PendingRekey { ephemeral: EphemeralSecret::generate(rng), kem: KemSecret::generate(rng) };
         let (public, ek) = (pending.ephemeral.public(), pending.kem.public());
         let signature = local.net.sign_rekey(&local.identity, &self.transcript, &public, &ek);
@@ -52,6 +55,9 @@ impl Session {
         if self.rekey.is_some() && local.id > *peer {
             // Both have started and ours wins; the peer gives its own up when it reads ours.
             return Ok(Outcome::Handled);
+        }
+        if self.current.age(now) < LEAST_AGE {
+            return Err(Ended::Fault);
         }
         local.net.verify_rekey(peer, &self.transcript, theirs, ek, signature).map_err(|_| Ended::Fault)?;
         self.rekey = None;

@@ -12,6 +12,7 @@ mod collisions;
 mod epochs;
 mod first_contact;
 mod half_open;
+mod hostile;
 mod overlap;
 mod pair;
 mod reliable;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::base::{Link, Rng, TunSink, TxSink};
+use crate::base::{Link, PeerIndex, Rng, TunSink, TxSink};
 use crate::crypto::keys::IdentitySecret;
 use crate::overlay::flow::ChannelRules;
 use crate::proto::{Command, Dropped, Event, Node, NodeConfig, PeerConfig};
@@ -175,6 +175,17 @@ impl Pair {
     pub(crate) fn command(&mut self, side: Side, command: Command) {
         let now = self.now;
         self.end(side).node.handle_command(now, command);
+        self.drain(side);
+    }
+
+    /// Lets the session of a side start a rekey, whatever its age.
+    pub(crate) fn start_rekey(&mut self, side: Side) {
+        let now = self.now;
+        let Node { local, rng, peers, .. } = &mut self.end(side).node;
+        let peer = peers.get_mut(PeerIndex(0)).unwrap();
+        peer.sessions[0].start_rekey(now, local, rng);
+        peers.settle(now, PeerIndex(0));
+        peers.wake(PeerIndex(0));
         self.drain(side);
     }
 

@@ -1,0 +1,122 @@
+//! What strangers, recorders and hostile peers may cost.
+
+use std::time::Duration;
+
+use super::pair::{Datagram, Pair, Side, address, identity, packet};
+use crate::base::{PeerIndex, Rng};
+use crate::crypto::keys::EphemeralSecret;
+use crate::crypto::schedule::Net;
+use crate::crypto::secret::Secret;
+use crate::overlay::flow::{ChannelRules, FlowMatch};
+use crate::proto::event::Ended;
+use crate::proto::{Dropped, Event};
+use crate::wire::hello::{HelloKind, encode_hello};
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn hellos(pair: &Pair) -> Vec<Datagram> {
+    pair.log.iter().filter(|datagram| datagram.bytes[1] == 0x01).cloned().collect()
+}
+
+/// A first hello to B from the address of A, by somebody who knows the public keys and nothing else.
+fn spoofed(rng: &mut Rng) -> Datagram {
+    let (a, b) = (identity(Side::A).id(), identity(Side::B).id());
+    let ephemeral = EphemeralSecret::generate(rng).public();
+    let mac1 = Net::new(&Secret::fill(|psk| psk.fill(0))).mac1(&b, &ephemeral, &a);
+    let bytes = encode_hello(HelloKind::Hello, &ephemeral, &a, &rng.bytes(), &mac1).to_vec();
+    Datagram { from: address(Side::A), to: address(Side::B), bytes }
+}
+
+#[test]
+fn hellos_spoofed_from_the_address_of_a_peer_do_not_lock_it_out() {
+    let (mut pair, mut rng) = (Pair::new(&[Side::A]), Rng::from_number(9));
+    let forged: Vec<Datagram> = (0..100).map(|_| spoofed(&mut rng)).collect();
+    // Before A gets a word in, and then 500 a second.
+    for hello in &forged {
+        pair.deliver(hello);
+    }
+    for number in 0..2000 {
+        pair.deliver(&forged[number % forged.len()]);
+        pair.run(ms(2));
+    }
+    let now = pair.now;
+    assert!(pair.a.node.status(now).peers[0].session.is_some(), "A is locked out");
+}
+
+#[test]
+fn a_hello_whose_session_was_confirmed_is_not_answered_again() {
+    let mut pair = Pair::connected();
+    let recorded = hellos(&pair)[1].clone();
+    pair.run(Duration::from_secs(11));
+    let sent = pair.log.len();
+    for _ in 0..3 {
+        assert_eq!(pair.deliver(&recorded), Some(Err(Dropped::Replayed)));
+    }
+    assert_eq!(pair.log.len(), sent, "and costs no public-key work, no answer and no offer");
+}
+
+#[test]
+fn a_replayed_hello_of_an_earlier_attempt_does_not_lock_out_the_present_one() {
+    let mut pair = Pair::new(&[Side::A]);
+    // The first attempt is answered and comes no further.
+    pair.run_with(ms(100), |datagram| datagram.bytes[1] != 0x10);
+    let old = hellos(&pair)[1].clone();
+    pair.restart(Side::A, true);
+    // Nor does the second, whose half-open session then ends.
+    pair.run_with(ms(100), |datagram| datagram.bytes[1] != 0x81);
+    pair.run_with(Duration::from_secs(11), |_| false);
+    assert_eq!(pair.deliver(&old), Some(Ok(())), "the first hello has its half-open session again");
+    pair.wire.clear();
+    pair.run(Duration::from_secs(7));
+    let now = pair.now;
+    assert!(pair.b.node.status(now).peers[0].session.is_some(), "the hellos of the second attempt are refused");
+}
+
+#[test]
+fn a_peer_that_never_confirms_does_not_make_undelivered_packets_pile_up() {
+    let rules = ChannelRules::new(vec![FlowMatch { protocol: Some(17), ..FlowMatch::default() }]).unwrap();
+    let mut pair = Pair::with_rules(&[Side::A], rules);
+    let (from, bytes) = (pair.a.address, packet(Side::A, &[7; 60_000]));
+    for _ in 0..60 {
+        for _ in 0..20 {
+            let _ = pair.send(Side::A, &bytes);
+        }
+        // B answers and offers, and never hears the finish.
+        pair.run_with(Duration::from_secs(1), |datagram| datagram.from != from || datagram.bytes[1] != 0x10);
+    }
+    assert!(hellos(&pair).len() > 10, "there was no second attempt");
+    pair.run(Duration::from_secs(30));
+    // 2 MiB of one session, and what waited for one.
+    let kept: usize = pair.b.received.iter().map(Vec::len).sum();
+    assert!((1 << 20..5 << 19).contains(&kept), "{kept} bytes were kept");
+}
+
+#[test]
+fn a_rekey_of_keys_that_are_hardly_made_ends_the_session() {
+    let mut pair = Pair::connected();
+    pair.start_rekey(Side::A);
+    pair.run(ms(100));
+    assert!(pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::Fault }));
+}
+
+#[test]
+fn a_rekey_that_both_start_at_once_is_made_once() {
+    for first in [Side::A, Side::B] {
+        let mut pair = Pair::connected();
+        pair.run(Duration::from_secs(10));
+        pair.start_rekey(first);
+        pair.start_rekey(first.other());
+        pair.run(ms(100));
+        let now = pair.now;
+        for side in [Side::A, Side::B] {
+            let session = pair.end(side).node.status(now).peers[0].session.clone();
+            assert_eq!(session.map(|session| session.epoch), Some(2), "{side:?}");
+            let bytes = packet(side, b"under the new keys");
+            pair.send(side, &bytes).unwrap();
+            pair.run(ms(100));
+            assert_eq!(pair.end(side.other()).received.pop(), Some(bytes));
+        }
+    }
+}
