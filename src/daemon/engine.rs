@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::endpoints::Endpoints;
 use super::notify::Watchdog;
 use super::status::Snapshot;
+use crate::base::PeerIndex;
 use crate::config::Config;
 use crate::config::key::format_public;
 use crate::control::{Command as ControlCommand, Request, Response};
@@ -216,23 +217,16 @@ impl<'a> Engine<'a> {
     }
 
     fn on_event(&mut self, event: Event) {
-        // Names and addresses are for DEBUG; the start of the key tells the peers apart.
-        let peer_of = |peer: crate::base::PeerIndex| self.config.peers.get(peer.slot());
+        // The name that the operator gave the peer; addresses are for DEBUG.
+        let name = |peer: PeerIndex| self.config.peers.get(peer.slot()).map_or("", |peer| &peer.name[..]);
         match event {
             Event::Resolve { peer } => self.edges.resolver.resolve(peer),
-            Event::Connected { peer } => {
-                tracing::info!(peer = ?peer_of(peer).map(|peer| peer.id), "connected");
-                tracing::debug!(name = peer_of(peer).map(|peer| &peer.name[..]), "connected");
-            }
+            Event::Connected { peer } => tracing::info!(peer = name(peer), "connected"),
             Event::Disconnected { peer, reason } => {
-                tracing::info!(peer = ?peer_of(peer).map(|peer| peer.id), ?reason, "disconnected");
+                tracing::info!(peer = name(peer), reason = reason.reason(), "disconnected");
             }
-            Event::Moved { peer } => {
-                tracing::info!(peer = ?peer_of(peer).map(|peer| peer.id), "the peer has another address");
-            }
-            Event::Unreachable { peer } => {
-                tracing::info!(peer = ?peer_of(peer).map(|peer| peer.id), "the peer does not answer");
-            }
+            Event::Moved { peer } => tracing::info!(peer = name(peer), "the peer has another address"),
+            Event::Unreachable { peer } => tracing::info!(peer = name(peer), "the peer does not answer"),
         }
     }
 

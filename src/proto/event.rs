@@ -41,12 +41,25 @@ pub enum Ended {
     Expired,
     /// The peer said so.
     ClosedByPeer,
+    /// The peer stops: no session with it is of use any more.
+    PeerStopped,
     /// The reliable channels got no acknowledgement for too long (PROTOCOL §10).
     Silent,
     /// The peer broke the protocol inside the session.
     Fault,
-    /// This node is shutting down.
-    Shutdown,
+}
+
+impl Ended {
+    /// In words, for a log.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Expired => "idle or silent until its keys expired",
+            Self::ClosedByPeer => "closed by the peer",
+            Self::PeerStopped => "the peer stopped",
+            Self::Silent => "the peer acknowledges nothing",
+            Self::Fault => "the peer broke the protocol",
+        }
+    }
 }
 
 macro_rules! dropped {

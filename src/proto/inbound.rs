@@ -313,10 +313,12 @@ impl Node {
     }
 
     fn end_session(&mut self, now: Instant, at: SessionRef, reason: Ended) {
-        if let Some(peer) = self.peers.get_mut(at.peer)
-            && peer.remove(now, at.serial)
-        {
-            self.events.push(Event::Disconnected { peer: at.peer, reason });
+        if let Some(peer) = self.peers.get_mut(at.peer) {
+            let disconnected =
+                if reason == Ended::PeerStopped { peer.remove_all(now) } else { peer.remove(now, at.serial) };
+            if disconnected {
+                self.events.push(Event::Disconnected { peer: at.peer, reason });
+            }
         }
         self.settle(now, at.peer);
     }

@@ -280,6 +280,15 @@ impl Peer {
         was_active && self.active.is_none()
     }
 
+    /// Removes every session: the peer stops, and has closed those that it remembers. True if there was one to send on.
+    pub(crate) fn remove_all(&mut self, now: Instant) -> bool {
+        let was_active = self.active.is_some();
+        while let Some(serial) = self.sessions.first().map(|session| session.serial) {
+            self.remove(now, serial);
+        }
+        was_active
+    }
+
     /// Hands what earlier sessions did not deliver to the present one (PROTOCOL §7).
     pub(crate) fn redeliver(&mut self, now: Instant) {
         if self.undelivered.is_empty() {

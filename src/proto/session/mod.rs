@@ -239,9 +239,8 @@ impl Session {
                 self.superseded = true;
                 Ok(Outcome::Superseded)
             }
-            Record::Close(CloseReason::Shutdown | CloseReason::Idle | CloseReason::ProtocolFault) => {
-                Err(Ended::ClosedByPeer)
-            }
+            Record::Close(CloseReason::Shutdown) => Err(Ended::PeerStopped),
+            Record::Close(CloseReason::Idle | CloseReason::ProtocolFault) => Err(Ended::ClosedByPeer),
             Record::Unknown(_) => Ok(Outcome::Ignored),
         }
     }

@@ -58,7 +58,7 @@ fn a_node_that_stops_says_so_and_its_peer_forgets_the_session_at_once() {
     pair.run(Duration::from_millis(10));
     let now = pair.now;
     assert!(pair.b.node.status(now).peers[0].session.is_none());
-    assert!(pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::ClosedByPeer }));
+    assert!(pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::PeerStopped }));
     pair.restart(Side::A, true);
     pair.run(Duration::from_secs(1));
     let now = pair.now;
@@ -97,4 +97,17 @@ fn a_lost_confirmation_of_the_responder_costs_no_second_handshake() {
     pair.run(Duration::from_secs(10));
     let hellos = pair.log.iter().filter(|datagram| datagram.bytes[1] == 0x01).count();
     assert_eq!(hellos, 2, "one handshake");
+}
+
+#[test]
+fn a_goodbye_ends_the_sessions_that_the_peer_has_forgotten_too() {
+    let mut pair = Pair::connected();
+    pair.run(Duration::from_secs(6));
+    // A is killed and comes back: B keeps the old session for a while besides the new one.
+    pair.restart(Side::A, true);
+    pair.run(Duration::from_secs(1));
+    pair.command(Side::A, Command::Shutdown);
+    pair.run(Duration::from_millis(10));
+    let now = pair.now;
+    assert!(pair.b.node.status(now).peers[0].session.is_none());
 }
