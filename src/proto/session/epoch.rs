@@ -118,11 +118,6 @@ impl Epoch {
         if self.is_worn() { Some(self.made) } else { self.used.then_some(self.rekey_at) }
     }
 
-    /// Since these keys were made.
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.made)
-    }
-
     /// When these keys stop being usable: by age, or long ago, by the limit of the cipher.
     pub(crate) fn refused_at(&self) -> Instant {
         if self.blocks >= REFUSED_BLOCKS { self.made } else { self.made + REFUSED_AFTER }

@@ -22,6 +22,7 @@ use epoch::{Epoch, Opened};
 
 use self::quantum::Offered;
 use self::rekey::PendingRekey;
+use super::bucket::Bucket;
 use super::channel::parts::{Reassembly, Splitter};
 use super::channel::{Channels, Scope};
 use super::event::{Dropped, Ended};
@@ -119,6 +120,8 @@ pub(crate) struct Session {
     next: Option<Epoch>,
     previous: Option<(Epoch, Instant)>,
     rekey: Option<PendingRekey>,
+    /// Rekeys of the peer that may still be answered.
+    rekeys: Bucket,
     pub(crate) channels: Channels,
     pub(crate) reassembly: Reassembly,
     pub(crate) splitter: Splitter,
@@ -147,6 +150,7 @@ impl Session {
             next: None,
             previous: None,
             rekey: None,
+            rekeys: Bucket::default(),
             channels: Channels::new(now),
             reassembly: Reassembly::new(),
             splitter: Splitter::default(),

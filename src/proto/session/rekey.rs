@@ -1,6 +1,6 @@
 //! New keys inside a session (PROTOCOL §5.2).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::epoch::Epoch;
 use super::{Context, Outcome, Session};
@@ -9,12 +9,13 @@ use crate::crypto::kem::{CIPHERTEXT_LEN, KemSecret, PUBLIC_LEN, encapsulate};
 use crate::crypto::keys::EphemeralSecret;
 use crate::crypto::schedule::Transcript;
 use crate::crypto::secret::Secret;
+use crate::proto::bucket::Rate;
 use crate::proto::event::Ended;
 use crate::proto::handshake::Local;
 use crate::wire::record::Record;
 
-/// A rekey of younger keys ends the session: no limit is reached so soon, and a hostile peer could otherwise keep a core busy.
-const LEAST_AGE: Duration = Duration::from_secs(5);
+/// Rekeys of a peer that are answered: each costs as much as a hello.
+const REKEYS: Rate = Rate { per_second: 1, burst: 10 };
 
 /// What whoever started a rekey keeps until the answer.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Session {
             // Both have started and ours wins; the peer gives its own up when it reads ours.
             return Ok(Outcome::Handled);
         }
-        if self.current.age(now) < LEAST_AGE {
+        if !self.rekeys.take(now, REKEYS) {
             return Err(Ended::Fault);
         }
         local.net.verify_rekey(peer, &self.transcript, theirs, ek, signature).map_err(|_| Ended::Fault)?;

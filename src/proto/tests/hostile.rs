@@ -94,29 +94,14 @@ fn a_peer_that_never_confirms_does_not_make_undelivered_packets_pile_up() {
 }
 
 #[test]
-fn a_rekey_of_keys_that_are_hardly_made_ends_the_session() {
+fn a_peer_that_changes_keys_without_end_loses_the_session() {
     let mut pair = Pair::connected();
-    pair.start_rekey(Side::A);
-    pair.run(ms(100));
-    assert!(pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::Fault }));
-}
-
-#[test]
-fn a_rekey_that_both_start_at_once_is_made_once() {
-    for first in [Side::A, Side::B] {
-        let mut pair = Pair::connected();
-        pair.run(Duration::from_secs(10));
-        pair.start_rekey(first);
-        pair.start_rekey(first.other());
-        pair.run(ms(100));
-        let now = pair.now;
-        for side in [Side::A, Side::B] {
-            let session = pair.end(side).node.status(now).peers[0].session.clone();
-            assert_eq!(session.map(|session| session.epoch), Some(2), "{side:?}");
-            let bytes = packet(side, b"under the new keys");
-            pair.send(side, &bytes).unwrap();
-            pair.run(ms(100));
-            assert_eq!(pair.end(side.other()).received.pop(), Some(bytes));
-        }
+    let mut made = 0;
+    while !pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::Fault }) {
+        pair.start_rekey(Side::A);
+        pair.run(ms(10));
+        made += 1;
+        assert!(made < 20, "in a fifth of a second");
     }
+    assert!(made > 10, "a burst is allowed");
 }
