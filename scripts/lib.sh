@@ -117,10 +117,12 @@ fuzz_build() {
     cargo +nightly fuzz build --fuzz-dir tests/fuzz --target-dir tests/fuzz/target
 }
 
-# Fuzzes one target, beginning with the corpus of the repository; what is new goes to the corpus in the target directory: fuzz_run TARGET SECONDS
+# Fuzzes one target, beginning with the corpus of the repository; what is new goes to the target directory: fuzz_run TARGET SECONDS
 fuzz_run() {
-    local found=tests/fuzz/target/corpus/$1
+    local found=tests/fuzz/target/corpus/$1 kept=tests/fuzz/corpus/$1 corpora
+    corpora=("$found")
     mkdir -p "$found"
-    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir tests/fuzz/target "$1" "$found" "tests/fuzz/corpus/$1" -- \
+    [[ ! -d $kept ]] || corpora+=("$kept")
+    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir tests/fuzz/target "$1" "${corpora[@]}" -- \
         -max_total_time="$2" -timeout=10 -rss_limit_mb=1024
 }
