@@ -1,10 +1,11 @@
 //! What strangers, recorders and hostile peers may cost.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::pair::{Datagram, Pair, Side, address, identity, packet};
 use crate::base::{PeerIndex, Rng};
-use crate::crypto::keys::EphemeralSecret;
+use crate::crypto::keys::{EphemeralSecret, IdentitySecret};
 use crate::crypto::schedule::Net;
 use crate::crypto::secret::Secret;
 use crate::overlay::flow::{ChannelRules, FlowMatch};
@@ -94,6 +95,20 @@ fn a_peer_that_never_confirms_does_not_make_undelivered_packets_pile_up() {
 }
 
 #[test]
+fn ten_sealed_pings_are_answered_in_a_second() {
+    let mut pair = Pair::connected();
+    let answers = |pair: &mut Pair| {
+        let sent = pair.log.len();
+        (0..50).for_each(|_| pair.seal_ping(Side::A));
+        pair.run(ms(1));
+        pair.log[sent..].iter().filter(|datagram| datagram.from == address(Side::B)).count()
+    };
+    assert_eq!(answers(&mut pair), 10);
+    pair.run(ms(500));
+    assert_eq!(answers(&mut pair), 5);
+}
+
+#[test]
 fn a_peer_that_changes_keys_without_end_loses_the_session() {
     let mut pair = Pair::connected();
     let mut made = 0;
@@ -104,4 +119,75 @@ fn a_peer_that_changes_keys_without_end_loses_the_session() {
         assert!(made < 20, "in a fifth of a second");
     }
     assert!(made > 10, "a burst is allowed");
+}
+
+#[test]
+fn a_forged_retry_leaves_the_attempt_as_it_was() {
+    let mut pair = Pair::new(&[Side::A]);
+    pair.run_with(ms(10), |datagram| datagram.bytes[1] != 0x83);
+    let retry = pair.log.iter().find(|datagram| datagram.bytes[1] == 0x83).cloned().unwrap();
+    for byte in 2..34 {
+        let mut forged = retry.clone();
+        forged.bytes[byte] ^= 1;
+        assert_eq!(pair.deliver(&forged), Some(Err(Dropped::BadRetry)), "byte {byte}");
+    }
+    let elsewhere = Datagram { from: SocketAddr::from(([198, 51, 100, 1], 18502)), ..retry.clone() };
+    assert_eq!(pair.deliver(&elsewhere), Some(Err(Dropped::Unexpected)), "from where nobody was greeted");
+    assert_eq!(hellos(&pair).len(), 1);
+    assert_eq!(pair.deliver(&retry), Some(Ok(())));
+    assert_eq!(pair.deliver(&retry), Some(Err(Dropped::Unexpected)), "one retry for one hello");
+    assert_eq!(hellos(&pair).len(), 2);
+}
+
+#[test]
+fn a_forged_answer_leaves_the_attempt_as_it_was() {
+    let mut pair = Pair::new(&[Side::A]);
+    pair.run_with(ms(10), |datagram| datagram.bytes[1] != 0x81);
+    let answer = pair.log.iter().find(|datagram| datagram.bytes[1] == 0x81).cloned().unwrap();
+    let mut weak = answer.clone();
+    weak.bytes[2..34].fill(0);
+    assert_eq!(pair.deliver(&weak), Some(Err(Dropped::WeakKey)));
+    for (byte, reason) in
+        [(2, Dropped::BadAnswer), (34, Dropped::UnknownPeer), (66, Dropped::BadAnswer), (130, Dropped::BadAnswer)]
+    {
+        let mut forged = answer.clone();
+        forged.bytes[byte] ^= 1;
+        assert_eq!(pair.deliver(&forged), Some(Err(reason)), "byte {byte}");
+    }
+    let elsewhere = Datagram { from: SocketAddr::from(([198, 51, 100, 1], 18502)), ..answer.clone() };
+    assert_eq!(pair.deliver(&elsewhere), Some(Err(Dropped::Unexpected)));
+    assert_eq!(pair.deliver(&answer), Some(Ok(())));
+    // The offer came before the answer and has to be repeated.
+    pair.run(Duration::from_secs(2));
+    let now = pair.now;
+    assert!(pair.a.node.status(now).peers[0].session.is_some());
+    assert_eq!(hellos(&pair).len(), 2);
+}
+
+/// As if somebody had the keys of a session, but not the identity of its owner.
+fn steal(pair: &mut Pair) {
+    pair.a.node.local.identity = IdentitySecret::generate(&mut Rng::from_number(666));
+}
+
+#[test]
+fn a_finish_that_somebody_else_signed_erases_the_half_open_session() {
+    let mut pair = Pair::new(&[Side::A]);
+    pair.run_with(ms(10), |datagram| datagram.bytes[1] != 0x81);
+    let answer = pair.log.iter().find(|datagram| datagram.bytes[1] == 0x81).cloned().unwrap();
+    pair.send(Side::A, &packet(Side::A, b"not by A")).unwrap();
+    steal(&mut pair);
+    pair.deliver(&answer);
+    assert_eq!(pair.b.node.peers.iter().next().unwrap().sessions.len(), 1);
+    pair.run(Duration::from_secs(2));
+    assert!(pair.b.node.peers.iter().next().unwrap().sessions.is_empty());
+    assert!(pair.b.received.is_empty());
+}
+
+#[test]
+fn a_rekey_that_somebody_else_signed_ends_the_session() {
+    let mut pair = Pair::connected();
+    steal(&mut pair);
+    pair.start_rekey(Side::A);
+    pair.run(ms(10));
+    assert!(pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::Fault }));
 }

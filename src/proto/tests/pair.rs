@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use crate::base::{Link, PeerIndex, Rng, TunSink, TxSink};
 use crate::crypto::keys::IdentitySecret;
 use crate::overlay::flow::ChannelRules;
+use crate::proto::session::SessionRef;
 use crate::proto::{Command, Dropped, Event, Node, NodeConfig, PeerConfig};
+use crate::wire::hello::CookieKind;
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +189,16 @@ impl Pair {
         peers.settle(now, PeerIndex(0));
         peers.wake(PeerIndex(0));
         self.drain(side);
+    }
+
+    /// Sends a sealed ping on the session of a side.
+    pub(crate) fn seal_ping(&mut self, side: Side) {
+        let (now, to) = (self.now, Link::to(address(side.other())));
+        let (index, mut tx) = (PeerIndex(0), Outbox::default());
+        let node = &mut self.end(side).node;
+        let serial = node.peers.get_mut(index).unwrap().sessions[0].serial;
+        node.send_cookie(now, SessionRef { peer: index, serial }, to, CookieKind::Ping, &[7; 32], &mut tx);
+        self.post(side, tx);
     }
 
     /// Hands a datagram to whoever is at its destination.
