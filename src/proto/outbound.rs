@@ -50,11 +50,10 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index).filter(|_| !self.stopping) else {
             return Err(Dropped::NoRoute);
         };
-        let made_room = peer.waiting.push(now, packet);
-        peer.drops.count_many(Dropped::WaitedTooLong, made_room);
+        let result = peer.await_session(now, self.rules.channel_for(&inner), packet);
         peer.begin_attempt(now, &mut self.rng, &mut self.events);
         self.settle(now, index);
-        Ok(())
+        result
     }
 
     fn answer_unreachable(&self, inner: &IpPacket<'_>, tun: &mut impl TunSink) {
@@ -257,6 +256,8 @@ impl Node {
                     let len = writer.finish();
                     self.send_scratch(now, at, lane, len, None, tx);
                     sent = true;
+                } else if lane == Lane::Control {
+                    session.on_control_sent();
                 }
             }
             if !sent {

@@ -9,7 +9,7 @@ use super::event::{Dropped, Drops, Ended, Event};
 use super::handshake::Local;
 use super::handshake::initiator::Initiator;
 use super::session::{Serial, Session};
-use super::waiting::Waiting;
+use super::waiting::{Backlog, Waiting};
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::wire::hello::HELLO_LEN;
 use crate::wire::record::CloseReason;
@@ -41,8 +41,8 @@ pub(crate) struct Peer {
     /// The session that is sent on.
     active: Option<Serial>,
     pub(crate) waiting: Waiting,
-    /// Packets for reliable channels that ended sessions have not delivered; as much as one session may keep.
-    undelivered: Vec<(u8, Vec<u8>)>,
+    /// Packets for reliable channels: what ended sessions have not delivered, and what came when there was none.
+    backlog: Backlog,
     /// Since something was sent that nothing has answered.
     unanswered_since: Option<Instant>,
     last_received: Option<Instant>,
@@ -83,7 +83,7 @@ impl Peer {
             sessions: Vec::new(),
             active: None,
             waiting: Waiting::default(),
-            undelivered: Vec::new(),
+            backlog: Backlog::default(),
             unanswered_since: None,
             last_received: None,
             hellos: Bucket::default(),
@@ -135,8 +135,7 @@ impl Peer {
 
     /// Whether something waits for a session.
     fn wants_session(&self) -> bool {
-        !self.carries_user_data()
-            && (!self.waiting.is_empty() || !self.undelivered.is_empty() || self.keepalive.is_some())
+        !self.carries_user_data() && (!self.waiting.is_empty() || !self.backlog.is_empty() || self.keepalive.is_some())
     }
 
     /// After a hello of the attempt was sent.
@@ -269,7 +268,10 @@ impl Peer {
         };
         let session = self.sessions.remove(position);
         self.sessions_removed = true;
-        self.undelivered.extend(session.channels.into_unacknowledged());
+        let undelivered = session.channels.into_unacknowledged();
+        let refused = undelivered.into_iter().filter_map(|(channel, packet)| self.backlog.push(channel, packet).err());
+        let refused = refused.count() as u64;
+        self.drops.count_many(Dropped::ReliableFull, refused);
         let was_active = self.active == Some(serial);
         if was_active {
             // A session that lingered is better than none.
@@ -291,19 +293,29 @@ impl Peer {
 
     /// Hands what earlier sessions did not deliver to the present one (PROTOCOL §7).
     pub(crate) fn redeliver(&mut self, now: Instant) {
-        if self.undelivered.is_empty() {
+        if self.backlog.is_empty() {
             return;
         }
-        let undelivered = std::mem::take(&mut self.undelivered);
+        let backlog = std::mem::take(&mut self.backlog);
         let Some(session) = self.sending() else {
-            self.undelivered = undelivered;
+            self.backlog = backlog;
             return;
         };
         session.mark_used();
         let refused =
-            undelivered.iter().filter(|(channel, packet)| session.channels.send(now, *channel, packet).is_err());
+            backlog.into_iter().filter(|(channel, packet)| session.channels.send(now, *channel, packet).is_err());
         let refused = refused.count() as u64;
         self.drops.count_many(Dropped::ReliableFull, refused);
+    }
+
+    /// Keeps a packet until there is a session; `channel` if it travels reliably.
+    pub(crate) fn await_session(&mut self, now: Instant, channel: Option<u8>, packet: &[u8]) -> Result<(), Dropped> {
+        let Some(channel) = channel else {
+            let made_room = self.waiting.push(now, packet);
+            self.drops.count_many(Dropped::WaitedTooLong, made_room);
+            return Ok(());
+        };
+        self.backlog.push(channel, packet.to_vec()).inspect_err(|reason| self.drops.count(*reason))
     }
 
     /// The session that takes packets for reliable channels: the one that still has some to deliver, so that none overtakes another.
@@ -319,7 +331,7 @@ impl Peer {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now)) {
             self.attempt = None;
             self.unanswered_since = None;
-            let lost = std::mem::take(&mut self.undelivered).len() as u64;
+            let lost = std::mem::take(&mut self.backlog).len() as u64;
             self.drops.count_many(Dropped::WaitedTooLong, lost);
             events.push(Event::Unreachable { peer: self.index });
         }

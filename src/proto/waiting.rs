@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::event::Dropped;
+
 const PACKETS: usize = 64;
 const BYTES: usize = 128 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -58,6 +60,47 @@ impl Waiting {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.packets.is_empty()
+    }
+}
+
+/// As many bytes of packets for reliable channels as a session itself may keep (PROTOCOL §10).
+const BACKLOG: usize = 2 << 20;
+/// What the books count for a packet besides its bytes.
+const ENTRY_COST: usize = 64;
+
+/// Packets for reliable channels, with their channel, in order. A full backlog takes no more: of what travels reliably, the beginning is worth as much as the end.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    packets: Vec<(u8, Vec<u8>)>,
+    cost: usize,
+}
+
+impl Backlog {
+    pub(crate) fn push(&mut self, channel: u8, packet: Vec<u8>) -> Result<(), Dropped> {
+        let cost = self.cost + packet.len() + ENTRY_COST;
+        if cost > BACKLOG {
+            return Err(Dropped::ReliableFull);
+        }
+        self.cost = cost;
+        self.packets.push((channel, packet));
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+}
+
+impl IntoIterator for Backlog {
+    type Item = (u8, Vec<u8>);
+    type IntoIter = std::vec::IntoIter<(u8, Vec<u8>)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.packets.into_iter()
     }
 }
 

@@ -132,6 +132,8 @@ pub(crate) struct Session {
     keepalive_at: Option<Instant>,
     /// The peer has left this session for another one.
     superseded: bool,
+    /// `finish` was sent at least once.
+    finish_sent: bool,
     /// The set of indexes changed since the owner looked.
     indexes_changed: bool,
 }
@@ -160,6 +162,7 @@ impl Session {
             last_sent: now,
             keepalive_at: None,
             superseded: false,
+            finish_sent: false,
             indexes_changed: true,
         }
     }
@@ -339,6 +342,11 @@ impl Session {
         }
     }
 
+    /// All control records that were due have been sent, `finish` among them.
+    pub(crate) fn on_control_sent(&mut self) {
+        self.finish_sent |= matches!(self.stage, Stage::Finishing);
+    }
+
     /// Reliable frames of both lanes may share a packet.
     pub(crate) fn scopes(&self) -> &'static [(Lane, Scope)] {
         match self.stage {
@@ -356,7 +364,12 @@ impl Session {
 
     /// Whether user data may be sent.
     pub(crate) fn carries_user_data(&self) -> bool {
-        matches!(self.stage, Stage::Finishing | Stage::Confirmed(_))
+        match self.stage {
+            // Before the finish, the peer could not open it.
+            Stage::Finishing => self.finish_sent,
+            Stage::Confirmed(_) => true,
+            Stage::Offered(_) | Stage::AwaitsOffer => false,
+        }
     }
 
     pub(crate) fn is_confirmed(&self) -> bool {

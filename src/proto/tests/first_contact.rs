@@ -111,3 +111,21 @@ fn a_goodbye_ends_the_sessions_that_the_peer_has_forgotten_too() {
     let now = pair.now;
     assert!(pair.b.node.status(now).peers[0].session.is_none());
 }
+
+#[test]
+fn a_packet_in_the_same_burst_as_the_offer_does_not_overtake_the_finish() {
+    let mut pair = Pair::new(&[Side::A]);
+    pair.drain(Side::A);
+    while pair.b.node.status(pair.now).peers[0].session.is_none() {
+        let datagram = pair.wire.pop_front().unwrap();
+        pair.hand_over(&datagram);
+        if datagram.to == pair.a.address && datagram.bytes[1] == 0x10 && pair.b.received.is_empty() {
+            pair.send(Side::A, &packet(Side::A, b"eager")).unwrap();
+        }
+        pair.drain(Side::A);
+        pair.drain(Side::B);
+    }
+    pair.run(Duration::from_millis(100));
+    assert!(!pair.b.received.is_empty(), "it came before the keys that open it");
+    assert_eq!(pair.b.node.status(pair.now).drops.nonzero().next(), None);
+}

@@ -201,8 +201,17 @@ impl Pair {
         self.post(side, tx);
     }
 
-    /// Hands a datagram to whoever is at its destination.
+    /// Hands a datagram to whoever is at its destination, and lets it send what it wants to.
     pub(crate) fn deliver(&mut self, datagram: &Datagram) -> Option<Result<(), Dropped>> {
+        let result = self.hand_over(datagram);
+        if let Some(side) = self.side_at(datagram.to) {
+            self.drain(side);
+        }
+        result
+    }
+
+    /// Hands a datagram over as one of a burst: more input follows before the node may send.
+    pub(crate) fn hand_over(&mut self, datagram: &Datagram) -> Option<Result<(), Dropped>> {
         let side = self.side_at(datagram.to)?;
         let now = self.now;
         let (mut tx, mut tun) = (Outbox::default(), Inbox::default());
@@ -212,7 +221,6 @@ impl Pair {
         let result = end.node.handle_datagram(now, link, &mut bytes, &mut tx, &mut tun);
         end.received.append(&mut tun.0);
         self.post(side, tx);
-        self.drain(side);
         Some(result)
     }
 

@@ -48,3 +48,13 @@ fn what_a_restarted_peer_had_not_acknowledged_is_sent_again_in_order() {
     pair.run(Duration::from_secs(20));
     assert_eq!(numbers(&pair.b.received), (0..100).collect::<Vec<_>>(), "to {}", overlay(Side::B));
 }
+
+#[test]
+fn a_burst_that_comes_before_there_is_a_session_loses_nothing() {
+    let mut pair = Pair::with_rules(&[Side::A], reliable_udp());
+    for number in 0..3000 {
+        pair.send(Side::A, &numbered(Side::A, number)).unwrap();
+    }
+    pair.run(Duration::from_secs(5));
+    assert_eq!(numbers(&pair.b.received), (0..3000).collect::<Vec<_>>());
+}
