@@ -16,8 +16,10 @@ pub struct Rng(Box<ChaCha20Rng>);
 
 impl Rng {
     /// A generator from 32 bytes of seed.
-    pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(Box::new(ChaCha20Rng::from_seed(seed)))
+    pub fn from_seed(mut seed: [u8; 32]) -> Self {
+        let generator = Box::new(ChaCha20Rng::from_seed(seed));
+        seed.zeroize();
+        Self(generator)
     }
 
     /// A generator for tests and simulations.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use self::clock::Clock;
 use self::endpoints::Endpoints;
@@ -59,11 +60,17 @@ pub fn run(config: Config, identity: IdentitySecret) -> Result<(), DaemonError> 
     result
 }
 
+/// All randomness of the node, from the operating system. The seed is erased here: kept, it would undo that the generator forgets.
+fn generator() -> Result<Rng, DaemonError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|error| DaemonError::Randomness(error.to_string()))?;
+    Ok(Rng::from_seed(*seed))
+}
+
 /// Everything that can fail without a trace comes first, the interface last.
 async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonError> {
     let clock = Clock::start()?;
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| DaemonError::Randomness(error.to_string()))?;
+    let rng = generator()?;
     let stop = StopSignals::listen()?;
     let alarm = Alarm::new()?;
     let listener = ControlListener::bind(&config.control_socket)
@@ -82,7 +89,7 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
 
     let (asks, questions) = mpsc::channel(QUESTIONS);
     let control = tokio::spawn(control::serve(listener, asks));
-    let node = Node::new(node, identity, Rng::from_seed(seed), clock.now());
+    let node = Node::new(node, identity, rng, clock.now());
     let edges = Edges { tun, receiver, sender, resolver, endpoints, questions, stop };
     let mut engine = Engine::new(config, clock, alarm, node, edges);
     tracing::info!(interface = config.interface.name, port = config.port, peers = config.peers.len(), "up");
