@@ -314,8 +314,10 @@ impl Node {
 
     fn end_session(&mut self, now: Instant, at: SessionRef, reason: Ended) {
         if let Some(peer) = self.peers.get_mut(at.peer) {
-            let disconnected =
-                if reason == Ended::PeerStopped { peer.remove_all(now) } else { peer.remove(now, at.serial) };
+            let disconnected = match reason {
+                Ended::PeerStopped => peer.remove_up_to(now, at.serial),
+                Ended::Expired | Ended::ClosedByPeer | Ended::Silent | Ended::Fault => peer.remove(now, at.serial),
+            };
             if disconnected {
                 self.events.push(Event::Disconnected { peer: at.peer, reason });
             }

@@ -282,13 +282,14 @@ impl Peer {
         was_active && self.active.is_none()
     }
 
-    /// Removes every session: the peer stops, and has closed those that it remembers. True if there was one to send on.
-    pub(crate) fn remove_all(&mut self, now: Instant) -> bool {
+    /// Removes a session and all older ones: the peer stops, and has closed those that it remembers. Newer ones stay, for a goodbye may be late. True if there is none left
+    /// to send on.
+    pub(crate) fn remove_up_to(&mut self, now: Instant, last: Serial) -> bool {
         let was_active = self.active.is_some();
-        while let Some(serial) = self.sessions.first().map(|session| session.serial) {
+        while let Some(serial) = self.sessions.iter().map(|session| session.serial).find(|&serial| serial <= last) {
             self.remove(now, serial);
         }
-        was_active
+        was_active && self.active.is_none()
     }
 
     /// Hands what earlier sessions did not deliver to the present one (PROTOCOL §7).

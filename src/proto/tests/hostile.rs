@@ -10,7 +10,7 @@ use crate::crypto::schedule::Net;
 use crate::crypto::secret::Secret;
 use crate::overlay::flow::{ChannelRules, FlowMatch};
 use crate::proto::event::Ended;
-use crate::proto::{Dropped, Event};
+use crate::proto::{Command, Dropped, Event};
 use crate::wire::hello::{HelloKind, encode_hello};
 
 const fn ms(milliseconds: u64) -> Duration {
@@ -190,4 +190,21 @@ fn a_rekey_that_somebody_else_signed_ends_the_session() {
     pair.start_rekey(Side::A);
     pair.run(ms(10));
     assert!(pair.b.events.contains(&Event::Disconnected { peer: PeerIndex(0), reason: Ended::Fault }));
+}
+
+#[test]
+fn a_goodbye_that_was_held_back_does_not_end_a_later_session() {
+    let mut pair = Pair::connected();
+    pair.run(Duration::from_secs(6));
+    pair.command(Side::A, Command::Shutdown);
+    let goodbye: Vec<Datagram> = pair.wire.drain(..).collect();
+    pair.restart(Side::A, true);
+    pair.run(Duration::from_secs(1));
+    for datagram in &goodbye {
+        assert_eq!(pair.deliver(datagram), Some(Ok(())));
+    }
+    let bytes = packet(Side::A, b"still here");
+    pair.send(Side::A, &bytes).unwrap();
+    pair.run(ms(10));
+    assert_eq!(pair.b.received.pop(), Some(bytes));
 }
