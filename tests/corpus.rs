@@ -15,6 +15,8 @@ mod wire;
 use std::fs;
 use std::path::Path;
 
+use handfast::base::Rng;
+
 /// Gives every file in the corpus of `target` to `check`.
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
@@ -73,5 +75,31 @@ fn the_insider_has_the_right_keys() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/insider");
     for (script, delivered) in [("finish-and-data", 1), ("reliable", 2), ("parts", 1), ("before-finish", 0)] {
         assert_eq!(node::insider(&fs::read(folder.join(script)).unwrap()), delivered, "{script}");
+    }
+}
+
+/// What fuzzing does with more patience: scripts of random bytes, of which many begin like one of the corpus.
+#[test]
+fn no_random_script_breaks_a_node() {
+    for (target, check) in [
+        ("node", (|script| node::pair(script)) as fn(&[u8])),
+        ("insider", |script| {
+            node::insider(script);
+        }),
+    ] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+        let mut begins: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        begins.sort();
+        let mut rng = Rng::from_number(1);
+        let count = std::env::var("SCRIPTS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);
+        for number in 0..count {
+            let begin = fs::read(&begins[number % begins.len()]).unwrap();
+            let mut script = begin[..rng.below(begin.len() as u32 + 1) as usize].to_vec();
+            let mut random = vec![0; rng.below(300) as usize];
+            rng.fill(&mut random);
+            script.extend(random);
+            let result = std::panic::catch_unwind(|| check(&script));
+            assert!(result.is_ok(), "{target}, script {number}: {script:?}");
+        }
     }
 }

@@ -74,8 +74,8 @@ fn a_lossy_line_only_takes_longer() {
 /// Both begin within `apart` of each other, over a line with jitter; both send all the time.
 fn both_begin(seed: u64, loss: u32) {
     let mut world = World::new(seed, 2, Line { loss, ..Line::rough(DELAY, 0) });
-    world.hosts[0].prefers_aes = seed % 2 == 0;
-    world.hosts[1].prefers_aes = seed % 3 == 0;
+    world.hosts[0].prefers_aes = seed.is_multiple_of(2);
+    world.hosts[1].prefers_aes = seed.is_multiple_of(3);
     let apart = ms(u64::from(world.rng.below(4) * world.rng.below(15)));
     world.start(0);
     world.run_for(apart);

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use handfast::base::Rng;
+use handfast::proto::Dropped;
 
 use crate::world::{Datagram, Line, World, address, ms, secs, seeds};
 
@@ -94,6 +95,17 @@ impl Forger {
     }
 }
 
+/// Why most noise is dropped; each of these must occur, or the noise is not what it should be.
+const REASONS: [Dropped; 7] = [
+    Dropped::Malformed,
+    Dropped::BadMac,
+    Dropped::Unexpected,
+    Dropped::UnknownPeer,
+    Dropped::UnknownSession,
+    Dropped::Replayed,
+    Dropped::Forged,
+];
+
 /// What two nodes did.
 #[derive(Debug, PartialEq)]
 struct Course {
@@ -123,7 +135,7 @@ fn course(seed: u64, noise: u32) -> Course {
             world.send_sized(1, 0, 1, 400);
         }
         let before = [0, 1].map(|host| world.state(host));
-        for number in 0..noise / ticks {
+        for number in 0..noise.div_ceil(ticks) {
             let to = world.hosts[(number % 2) as usize].address;
             let datagram = forger.forge(to);
             let _ = world.inject(datagram);
@@ -142,6 +154,14 @@ fn course(seed: u64, noise: u32) -> Course {
     world.run_for(secs(1));
     assert!(world.all_delivered_since(0), "the session did not survive");
     assert_eq!(world.session(0, 1).map(|(epoch, _)| epoch), Some(2), "across a rekey");
+    for reason in REASONS {
+        let drops = world.drops(0, reason) + world.drops(1, reason);
+        assert!(
+            drops >= u64::from(noise / 200),
+            "{noise} datagrams of noise, and {drops} were dropped as {}",
+            reason.label()
+        );
+    }
     let received = [0, 1].map(|host| world.hosts[host].received.clone());
     Course { datagrams, received, state: [0, 1].map(|host| world.state(host)) }
 }

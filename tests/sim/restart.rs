@@ -17,7 +17,7 @@ fn heals_within(limit: Duration, seed: u64, host: HostId, away: Duration, knows_
     }
     world.start(0);
     world.start(1);
-    let moment = ms(u64::from(world.rng.below(400)) + if seed % 2 == 0 { 0 } else { 130_000 });
+    let moment = ms(u64::from(world.rng.below(400)) + if seed.is_multiple_of(2) { 0 } else { 130_000 });
     send_both_ways(&mut world, moment);
     world.kill(host);
     send_both_ways(&mut world, away);
