@@ -4,6 +4,7 @@
 //! pass. Whatever it does: no panic, nothing comes out of a tunnel that did not go into the other, and when the line is good again, packets get through.
 //!
 //! In [`insider`] one node talks to a peer that has its keys and means harm: it shakes hands as it should and then seals whatever the script says.
+#![expect(clippy::expect_used, clippy::panic, reason = "a check that fails panics")]
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -119,6 +120,7 @@ struct Pair {
     sent: [Vec<Vec<u8>>; 2],
     received: [usize; 2],
     last: [Vec<u8>; 2],
+    starts: u64,
 }
 
 impl Pair {
@@ -202,6 +204,90 @@ impl Pair {
     }
 }
 
+/// What a script may do.
+impl Pair {
+    /// To the datagrams on the line.
+    fn disturb(&mut self, step: u8, script: &mut Script<'_>) {
+        let side = usize::from(step >> 7);
+        match step & 0x1f {
+            0..=7 => {
+                // Usually the next; sometimes one from behind it.
+                let place = usize::from(step >> 5 & 3).min(self.line.len().saturating_sub(1));
+                if let Some((side, from, bytes)) = self.line.remove(place) {
+                    self.deliver(side, from, bytes);
+                }
+            }
+            8 => drop(self.line.pop_front()),
+            9 | 10 => {
+                if let Some((side, from, mut bytes)) = self.line.pop_front() {
+                    let (place, change) = (script.number() % bytes.len(), script.byte());
+                    bytes[place] ^= change;
+                    self.deliver(side, from, bytes);
+                }
+            }
+            11 => {
+                if let Some((side, from, mut bytes)) = self.line.pop_front() {
+                    bytes.truncate(script.number() % (bytes.len() + 1));
+                    self.deliver(side, from, bytes);
+                }
+            }
+            12 | 13 => {
+                let place = usize::from(script.byte());
+                if let Some((side, from, bytes)) = self.seen.get(place).cloned() {
+                    self.deliver(side, from, bytes);
+                }
+            }
+            14 => {
+                // A copy from elsewhere, before the original.
+                if let Some((side, _, bytes)) = self.line.front().cloned() {
+                    self.deliver(side, SocketAddr::from(([203, 0, 113, script.byte()], 7)), bytes);
+                }
+            }
+            15 => {
+                let len = usize::from(script.byte());
+                let bytes = script.take(len).to_vec();
+                self.deliver(side, address(1 - side), bytes);
+            }
+            _ => self.deliver_all(),
+        }
+    }
+
+    /// To the nodes, and to the time.
+    fn drive(&mut self, step: u8, script: &mut Script<'_>) {
+        let side = usize::from(step >> 7);
+        match step & 0x1f {
+            19..=22 => {
+                let (len, fill) = (script.number(), script.byte());
+                let packet = ip_packet(side, step & 0x20 != 0, if step & 0x40 != 0 { len } else { len % 1200 }, fill);
+                self.send(side, packet);
+            }
+            23 => {
+                let len = usize::from(script.byte());
+                let packet = script.take(len).to_vec();
+                self.send(side, packet);
+            }
+            24 => self.pass(Duration::from_millis(u64::from(script.byte()))),
+            25 => self.pass(Duration::from_millis(100 * u64::from(script.byte()))),
+            26 => self.pass(Duration::from_secs(u64::from(script.byte()))),
+            27 => {
+                self.starts += 1;
+                self.nodes[side] = node(side, self.starts, self.now);
+                self.drain(side);
+            }
+            28 => {
+                let endpoints = vec![address(1 - side), SocketAddr::from(([203, 0, 113, script.byte()], 9))];
+                self.nodes[side].handle_command(self.now, Command::SetEndpoints { peer: PeerIndex(0), endpoints });
+                self.drain(side);
+            }
+            29 => {
+                // The clock jumps, and no timer could act in between.
+                self.now += Duration::from_secs(u64::from(script.byte()));
+            }
+            _ => self.line.clear(),
+        }
+    }
+}
+
 /// Two honest nodes, and a script that owns the line.
 pub(crate) fn pair(script: &[u8]) {
     let now = start();
@@ -214,8 +300,8 @@ pub(crate) fn pair(script: &[u8]) {
         sent: Default::default(),
         received: [0, 0],
         last: Default::default(),
+        starts: 2,
     };
-    let mut seed = 3;
     for side in [0, 1] {
         pair.drain(side);
     }
@@ -224,79 +310,10 @@ pub(crate) fn pair(script: &[u8]) {
             break;
         }
         let step = script.byte();
-        let side = usize::from(step >> 7);
-        match step & 0x1f {
-            0..=7 => {
-                // Usually the next; sometimes one from behind it.
-                let place = usize::from(step >> 5 & 3).min(pair.line.len().saturating_sub(1));
-                if let Some((side, from, bytes)) = pair.line.remove(place) {
-                    pair.deliver(side, from, bytes);
-                }
-            }
-            8 => drop(pair.line.pop_front()),
-            9 | 10 => {
-                if let Some((side, from, mut bytes)) = pair.line.pop_front() {
-                    let (place, change) = (script.number() % bytes.len(), script.byte());
-                    bytes[place] ^= change;
-                    pair.deliver(side, from, bytes);
-                }
-            }
-            11 => {
-                if let Some((side, from, mut bytes)) = pair.line.pop_front() {
-                    bytes.truncate(script.number() % (bytes.len() + 1));
-                    pair.deliver(side, from, bytes);
-                }
-            }
-            12 | 13 => {
-                let place = usize::from(script.byte());
-                if let Some((side, from, bytes)) = pair.seen.get(place).cloned() {
-                    pair.deliver(side, from, bytes);
-                }
-            }
-            14 => {
-                // A copy from elsewhere, before the original.
-                if let Some((side, _, bytes)) = pair.line.front().cloned() {
-                    pair.deliver(side, SocketAddr::from(([203, 0, 113, script.byte()], 7)), bytes);
-                }
-            }
-            15 => {
-                let len = usize::from(script.byte());
-                let bytes = script.take(len).to_vec();
-                pair.deliver(side, address(1 - side), bytes);
-            }
-            16..=18 => pair.deliver_all(),
-            19..=22 => {
-                let (len, fill) = (script.number(), script.byte());
-                let packet = ip_packet(side, step & 0x20 != 0, if step & 0x40 != 0 { len } else { len % 1200 }, fill);
-                pair.send(side, packet);
-            }
-            23 => {
-                let len = usize::from(script.byte());
-                let _ = pair.nodes[side].handle_tun(
-                    pair.now,
-                    script.take(len),
-                    &mut Outbox::default(),
-                    &mut Inbox::default(),
-                );
-            }
-            24 => pair.pass(Duration::from_millis(u64::from(script.byte()))),
-            25 => pair.pass(Duration::from_millis(100 * u64::from(script.byte()))),
-            26 => pair.pass(Duration::from_secs(u64::from(script.byte()))),
-            27 => {
-                seed += 1;
-                pair.nodes[side] = node(side, seed, pair.now);
-                pair.drain(side);
-            }
-            28 => {
-                let endpoints = vec![address(1 - side), SocketAddr::from(([203, 0, 113, script.byte()], 9))];
-                pair.nodes[side].handle_command(pair.now, Command::SetEndpoints { peer: PeerIndex(0), endpoints });
-                pair.drain(side);
-            }
-            29 => {
-                // The clock jumps, and no timer could act in between.
-                pair.now += Duration::from_secs(u64::from(script.byte()));
-            }
-            _ => pair.line.clear(),
+        if step & 0x1f < 19 {
+            pair.disturb(step, &mut script);
+        } else {
+            pair.drive(step, &mut script);
         }
     }
     // From here on the line is good.
