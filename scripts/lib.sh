@@ -106,7 +106,7 @@ has_fuzzing() {
     cargo fuzz --version >/dev/null 2>&1 && return
     local log=$CARGO_TARGET_DIR/cargo-fuzz.log
     say 'Installing cargo-fuzz'
-    cargo install cargo-fuzz --locked --root "$CARGO_TARGET_DIR/tools" >"$log" 2>&1 || { cat "$log" >&2; die 'cannot install cargo-fuzz'; }
+    cargo install cargo-fuzz --locked >"$log" 2>&1 || { cat "$log" >&2; die 'cannot install cargo-fuzz'; }
 }
 
 fuzz_targets() {
