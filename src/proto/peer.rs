@@ -37,6 +37,7 @@ pub(crate) struct Peer {
     /// Where the last confirmed session had it: greeted besides the configured addresses.
     last_endpoint: Option<SocketAddr>,
     pub(crate) attempt: Option<Initiator>,
+    stopped: bool,
     pub(crate) sessions: Vec<Session>,
     /// The session that is sent on.
     active: Option<Serial>,
@@ -80,6 +81,7 @@ impl Peer {
             keepalive: config.keepalive,
             last_endpoint: None,
             attempt: None,
+            stopped: false,
             sessions: Vec::new(),
             active: None,
             waiting: Waiting::default(),
@@ -101,7 +103,7 @@ impl Peer {
 
     /// Starts to greet the peer, unless that is under way, or has led to a session that is about to be confirmed, or its address is unknown.
     pub(crate) fn begin_attempt(&mut self, now: Instant, rng: &mut Rng, events: &mut impl Extend<Event>) {
-        if self.attempt.is_some() || self.sessions.iter().any(Session::is_pending) {
+        if self.stopped || self.attempt.is_some() || self.sessions.iter().any(Session::is_pending) {
             return;
         }
         if self.greetable().is_empty() {
@@ -109,6 +111,12 @@ impl Peer {
             return;
         }
         self.attempt = Some(Initiator::new(now, rng));
+    }
+
+    /// Ends the attempt and begins no other: the node is shutting down.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+        self.attempt = None;
     }
 
     /// The addresses to greet: where it was last, then the configured ones.

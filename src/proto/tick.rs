@@ -36,7 +36,7 @@ impl Node {
         self.stopping = true;
         for index in self.peers.indexes() {
             if let Some(peer) = self.peers.get_mut(index) {
-                peer.attempt = None;
+                peer.stop();
                 for session in &mut peer.sessions {
                     session.close(now, CloseReason::Shutdown);
                 }
