@@ -1,0 +1,21 @@
+//! Real daemons in network namespaces: programs talk through them, and the underlay loses, delays, forges, replays, moves and ends.
+//!
+//! Every test builds a lab of its own (`support::lab`) and may run beside the others. Without root or `/dev/net/tun` the tests say so and do nothing; with
+//! `HANDFAST_NETNS=required` in the environment they fail instead.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail like tests"
+)]
+#![allow(clippy::disallowed_methods, reason = "the world outside runs by the clock of the wall")]
+#![allow(unreachable_pub, missing_docs, reason = "the modules of a test have no users outside")]
+
+mod hostile;
+mod life;
+mod loss;
+mod reach;
+mod support;
+mod wire;

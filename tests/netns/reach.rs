@@ -1,0 +1,132 @@
+//! Programs reach each other through the tunnel.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::support::lab::{Family, Setup};
+use crate::support::{eventually, seconds};
+
+#[test]
+fn ping_is_answered_over_an_ipv4_underlay() {
+    let Some(lab) = (Setup { family: Family::V4, ..Setup::default() }).up() else { return };
+    let (a, b) = lab.pair();
+    a.ping(b.v4()).assert_all_answered();
+    a.ping(b.v6()).assert_all_answered();
+    b.ping(a.v4()).assert_all_answered();
+    b.ping(a.v6()).assert_all_answered();
+}
+
+#[test]
+fn ping_is_answered_over_an_ipv6_underlay() {
+    let Some(lab) = (Setup { family: Family::V6, ..Setup::default() }).up() else { return };
+    let (a, b) = lab.pair();
+    a.ping(b.v4()).assert_all_answered();
+    a.ping(b.v6()).assert_all_answered();
+    assert_eq!(a.status().peer("b").endpoint(), Some(lab.endpoint(b)));
+}
+
+/// 10 ms there and back. Trips are counted as causes and effects, so that a busy machine cannot change their number.
+#[test]
+fn the_first_ping_is_answered_within_four_round_trips_of_the_second_start() {
+    let Some(lab) = (Setup { delay: Some(Duration::from_millis(5)), ..Setup::default() }).build() else { return };
+    let (a, b) = lab.pair();
+    // Packets wait ten seconds for a session (PROTOCOL §13).
+    b.start();
+    let ping = b.ping_on(a.v4(), 1);
+    eventually(seconds(5), "a packet waits", || b.status().peer("a").state() == "connecting");
+    let before = lab.wire().travelled().len();
+    a.start();
+    ping.finish().assert_all_answered();
+
+    let travelled = lab.wire().travelled().split_off(before);
+    let first = travelled.iter().find(|it| it.datagram.from.ip() == lab.endpoint(a).ip()).expect("a says hello").trip;
+    let last = travelled.iter().map(|it| it.trip).max().expect("datagrams");
+    let sequence: Vec<_> =
+        travelled.iter().map(|it| (it.trip, it.datagram.kind(), it.datagram.payload.len())).collect();
+    assert!(last - first < 8, "trips {first} to {last} (trip, type, length): {sequence:02x?}");
+}
+
+#[test]
+fn both_sides_may_start_at_once() {
+    let Some(lab) = Setup::default().build() else { return };
+    let (a, b) = lab.pair();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            a.start();
+            a.ping(b.v4()).assert_all_answered();
+        });
+        scope.spawn(|| {
+            b.start();
+            b.ping(a.v4()).assert_all_answered();
+        });
+    });
+    // Sessions that lost are erased after ten idle seconds: what is left must be the same one on both sides.
+    thread::sleep(seconds(12));
+    a.ping(b.v4()).assert_all_answered();
+    b.ping(a.v4()).assert_all_answered();
+}
+
+#[test]
+fn a_peer_whose_address_is_not_known_is_reached_once_it_has_called() {
+    let Some(lab) = Setup::default().build() else { return };
+    let (a, b) = lab.pair();
+    b.forget_endpoints();
+    b.start();
+    assert!(!b.reaches(a.v4()));
+    a.start();
+    eventually(seconds(5), "a calls", || b.status().peer("a").endpoint() == Some(lab.endpoint(a)));
+    b.ping(a.v4()).assert_all_answered();
+}
+
+/// The rule of the overlay leaves the datagrams of the daemon alone.
+#[test]
+fn the_prefixes_of_a_peer_may_cover_its_own_endpoint() {
+    let Some(lab) = Setup::default().build() else { return };
+    let (a, b) = lab.pair();
+    a.change_configuration(|text| text.replace("10.77.0.2/32", "0.0.0.0/0").replace("fd77::2/128", "::/0"));
+    a.start();
+    b.start();
+    a.ping(b.v4()).assert_all_answered();
+    a.ping(b.v6()).assert_all_answered();
+    let outside = lab.endpoint(b).ip();
+    assert!(a.host.run(&format!("ip route get {outside}")).contains("dev hf0"), "all traffic goes through the tunnel");
+}
+
+#[test]
+fn three_nodes_reach_each_other() {
+    let Some(lab) = (Setup { nodes: 3, ..Setup::default() }).up() else { return };
+    for from in &lab.nodes {
+        for to in lab.nodes.iter().filter(|to| to.number != from.number) {
+            from.ping(to.v6()).assert_all_answered();
+        }
+    }
+}
+
+#[test]
+fn tcp_runs_through_the_tunnel() {
+    let Some(lab) = Setup::default().up() else { return };
+    let (a, b) = lab.pair();
+    let rate = a.tcp_throughput(b, seconds(3));
+    assert!(rate > 1e6, "only {rate} bit/s arrived");
+}
+
+#[test]
+fn packets_larger_than_a_datagram_arrive() {
+    let Some(lab) = (Setup { mtu: 9000, ..Setup::default() }).up() else { return };
+    let (a, b) = lab.pair();
+    for size in [1100, 1150, 1170, 1200, 1400, 2400, 8000, 8952] {
+        // Whole on the inside, whatever becomes of it outside.
+        a.ping_with(b.v6(), &format!("-M do -s {size} -c 3 -i 0.1 -W 5")).assert_all_answered();
+    }
+    assert!(a.tcp_throughput(b, seconds(2)) > 1e6);
+}
+
+#[test]
+fn packets_that_the_host_has_fragmented_arrive() {
+    let Some(lab) = Setup::default().up() else { return };
+    let (a, b) = lab.pair();
+    for size in [1400, 8000] {
+        a.ping_with(b.v4(), &format!("-s {size} -c 3 -i 0.1 -W 5")).assert_all_answered();
+        a.ping_with(b.v6(), &format!("-s {size} -c 3 -i 0.1 -W 5")).assert_all_answered();
+    }
+}

@@ -1,0 +1,40 @@
+//! What the tests are written with.
+
+pub mod capture;
+pub mod delay;
+pub mod intruder;
+pub mod lab;
+pub mod namespace;
+pub mod node;
+pub mod programs;
+pub mod status;
+
+use std::time::{Duration, Instant};
+
+/// The UDP port of every node.
+pub const PORT: u16 = 18502;
+
+/// Whether `condition` becomes true within `limit`.
+pub fn becomes_true(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until `condition` holds; fails with `what` when it does not within `limit`.
+#[track_caller]
+pub fn eventually(limit: Duration, what: &str, condition: impl FnMut() -> bool) {
+    assert!(becomes_true(limit, condition), "not within {limit:?}: {what}");
+}
+
+/// Shorthand for the limits of the tests.
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
