@@ -58,7 +58,9 @@ fn the_minimal_example_means_what_it_says_and_the_rest_are_the_documented_defaul
     let config = config(MINIMAL);
     assert_eq!(config.interface.name, "hf0");
     assert_eq!(config.interface.addresses, ["10.77.0.1/24".parse().unwrap()]);
-    assert_eq!(config.interface.mtu, 1280);
+    assert_eq!(config.interface.mtu, 1400);
+    assert!(config.interface.offload);
+    assert_eq!(config.interface.threads, None);
     assert_eq!(config.interface.table, 5200);
     assert_eq!(config.key_file, Path::new("/var/lib/handfast/identity.key"));
     assert_eq!(config.port, 18502);
@@ -119,7 +121,7 @@ fn keys_of_the_manual_exist() {
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     assert_eq!(
         fault("[interface]\nadresses = [\"10.0.0.1/24\"]\n"),
-        "t.toml:2: interface.adresses: unknown key; did you mean `addresses`? accepted here: name, addresses, mtu, table"
+        "t.toml:2: interface.adresses: unknown key; did you mean `addresses`? accepted here: name, addresses, mtu, table, offload, threads"
     );
     assert_eq!(
         fault(&interface("[identiy]")),

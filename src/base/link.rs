@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Explicit congestion notification field of an IP header (RFC 3168).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ecn {
     /// Not ECN-capable.
     #[default]
@@ -19,7 +19,7 @@ pub enum Ecn {
 /// The two ends of a datagram in the underlay.
 ///
 /// IPv4 addresses are always written as IPv4, never v4-mapped: make one with [`Link::new`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
     /// Address of this host, where known: a reply leaves from the address that was spoken to.
     pub local: Option<IpAddr>,

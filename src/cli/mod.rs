@@ -1,4 +1,4 @@
-//! Layer 6: the command line. Imports `control`, `config`, `crypto` and `daemon`.
+//! Layer 8: the command line. Imports `control`, `config`, `crypto` and `daemon`.
 
 pub mod args;
 mod key;

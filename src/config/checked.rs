@@ -13,12 +13,12 @@ use super::error::ConfigError;
 use super::keyfile::KeyFileError;
 use super::{
     ChannelRule, Config, DEFAULT_INTERFACE, DEFAULT_KEY_FILE, DEFAULT_MTU, DEFAULT_PORT, DEFAULT_TABLE, Endpoint,
-    Interface, MAX_CHANNELS, MAX_ENDPOINTS, Peer, RUNTIME_DIRECTORY, flow, key,
+    Interface, LEAST_MTU, MAX_CHANNELS, MAX_ENDPOINTS, MAX_THREADS, Peer, RUNTIME_DIRECTORY, flow, key,
 };
 use crate::base::PeerId;
 
 const SECTIONS: &[&str] = &["interface", "identity", "listen", "control", "peer", "channel"];
-pub(super) const INTERFACE_KEYS: &[&str] = &["name", "addresses", "mtu", "table"];
+pub(super) const INTERFACE_KEYS: &[&str] = &["name", "addresses", "mtu", "table", "offload", "threads"];
 pub(super) const IDENTITY_KEYS: &[&str] = &["key_file"];
 pub(super) const LISTEN_KEYS: &[&str] = &["port"];
 pub(super) const CONTROL_KEYS: &[&str] = &["socket"];
@@ -147,9 +147,11 @@ fn interface(root: &Section<'_>) -> Result<Interface, ConfigError> {
     if addresses.is_empty() {
         return Err(item.refuse(format!("is empty; accepted: a list of {}", address::ADDRESS)));
     }
-    let mtu = section.find("mtu").map_or(Ok(DEFAULT_MTU), |item| number(&item, DEFAULT_MTU, u16::MAX))?;
+    let mtu = section.find("mtu").map_or(Ok(DEFAULT_MTU), |item| number(&item, LEAST_MTU, u16::MAX))?;
     let table = section.find("table").map_or(Ok(DEFAULT_TABLE), |item| table(&item))?;
-    Ok(Interface { name, addresses, mtu, table })
+    let offload = section.find("offload").map_or(Ok(true), |item| item.flag())?;
+    let threads = section.find("threads").map_or(Ok(None), |item| number(&item, 1, MAX_THREADS as u16).map(Some))?;
+    Ok(Interface { name, addresses, mtu, table, offload, threads: threads.map(usize::from) })
 }
 
 fn interface_name(item: &Item<'_>) -> Result<String, ConfigError> {

@@ -170,6 +170,11 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// True or false.
+    pub(super) fn flag(&self) -> Result<bool, ConfigError> {
+        self.value.as_bool().ok_or_else(|| self.refuse("accepted: true or false, without quotes"))
+    }
+
     /// A whole number in `range`.
     pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
         self.integer()

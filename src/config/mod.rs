@@ -1,4 +1,4 @@
-//! Layer 4: files to values. Imports `base`, `crypto` and `overlay`.
+//! Layer 5: files to values. Imports `base`, `crypto` and `overlay`.
 //!
 //! A [`Config`] exists only if everything in it was accepted: what a value may be is decided here, once, and every refusal names file, line, key,
 //! value and what would be accepted ([`ConfigError`]). Nothing outside the two files (configuration and key) is touched.
@@ -31,7 +31,11 @@ pub const DEFAULT_INTERFACE: &str = "hf0";
 /// UDP port where none is configured (PROTOCOL §2).
 pub const DEFAULT_PORT: u16 = 18502;
 /// Smallest MTU that IPv6 allows a link (RFC 8200 §5).
-pub const DEFAULT_MTU: u16 = 1280;
+pub const LEAST_MTU: u16 = 1280;
+/// Largest packet on the interface where none is configured: with all that goes around it, it fits one datagram on Ethernet and on PPPoE, over IPv4 and IPv6.
+pub const DEFAULT_MTU: u16 = 1400;
+/// Threads that carry data, at most.
+pub const MAX_THREADS: usize = 64;
 /// Routing table, and priority of the rule that leads to it, where none is configured.
 pub const DEFAULT_TABLE: u32 = 5200;
 /// Key file where none is configured.
@@ -85,6 +89,10 @@ pub struct Interface {
     pub mtu: u16,
     /// Routing table for the prefixes of the peers, and priority of the rule that leads to it.
     pub table: u32,
+    /// Whether the kernel may hand over super packets and leave checksums to be computed.
+    pub offload: bool,
+    /// Threads that carry data, 1 to [`MAX_THREADS`]; `None` for one for each processor.
+    pub threads: Option<usize>,
 }
 
 /// One static peer.

@@ -1,4 +1,4 @@
-//! Layer 4: the local administration protocol. Imports `base` and `config`.
+//! Layer 5: the local administration protocol. Imports `base` and `config`.
 //!
 //! A client connects to the control socket and writes one [`Request`] as a line of JSON; the daemon answers with one [`Response`] as a line of JSON.
 //! A connection may carry several requests, one after the other.

@@ -1,6 +1,7 @@
 //! Authenticated encryption: one key per direction and epoch, a nonce that cannot repeat, in place and without allocation.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
@@ -48,14 +49,14 @@ pub fn hardware_prefers_aes() -> bool {
     prefers
 }
 
-/// Hands out the counters of one sealing key, each once.
+/// Hands out the counters of one sealing key, each once, to any thread.
 #[derive(Debug, Default)]
-pub struct TxCounter(u64);
+pub struct TxCounter(AtomicU64);
 
 impl TxCounter {
     /// The counter of a new key.
     pub const fn new() -> Self {
-        Self(0)
+        Self(AtomicU64::new(0))
     }
 
     /// The nonce of the next packet.
@@ -63,19 +64,15 @@ impl TxCounter {
     /// # Errors
     ///
     /// [`Exhausted`] at [`COUNTER_LIMIT`], and from then on.
-    #[expect(clippy::should_implement_trait, reason = "an iterator would invite to collect nonces")]
-    pub fn next(&mut self) -> Result<TxNonce, Exhausted> {
-        if self.0 >= COUNTER_LIMIT {
-            return Err(Exhausted);
-        }
-        let nonce = TxNonce(self.0);
-        self.0 += 1;
-        Ok(nonce)
+    pub fn next(&self) -> Result<TxNonce, Exhausted> {
+        // Adding without looking would pass the limit, and one day wrap.
+        let step = |counter| (counter < COUNTER_LIMIT).then(|| counter + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).map(TxNonce).map_err(|_| Exhausted)
     }
 
     /// How many nonces were handed out.
-    pub const fn sealed(&self) -> u64 {
-        self.0
+    pub fn sealed(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -95,7 +92,7 @@ impl TxNonce {
 #[error("counter exhausted")]
 pub struct Exhausted;
 
-/// Seals one direction of one epoch. It may be shared between threads; its [`TxCounter`] may not.
+/// Seals one direction of one epoch. It and its [`TxCounter`] may be shared between threads.
 #[derive(Debug)]
 pub struct SealKey(Key);
 
@@ -334,7 +331,7 @@ mod tests {
 
     #[test]
     fn nonces_count_up_from_zero() {
-        let mut counter = TxCounter::new();
+        let counter = TxCounter::new();
         let counters: Vec<_> = (0..3).map(|_| counter.next().unwrap().counter()).collect();
         assert_eq!(counters, [0, 1, 2]);
         assert_eq!(counter.sealed(), 3);
@@ -343,7 +340,7 @@ mod tests {
     #[test]
     fn the_last_8192_counters_are_neither_sealed_nor_opened() {
         assert_eq!(u64::MAX - COUNTER_LIMIT, 8191);
-        let mut counter = TxCounter(COUNTER_LIMIT - 1);
+        let counter = TxCounter(AtomicU64::new(COUNTER_LIMIT - 1));
         assert_eq!(counter.next().unwrap().counter(), COUNTER_LIMIT - 1);
         assert_eq!(counter.next().unwrap_err(), Exhausted);
         assert_eq!(counter.next().unwrap_err(), Exhausted);

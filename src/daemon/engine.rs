@@ -2,6 +2,8 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,14 +19,12 @@ use crate::base::PeerIndex;
 use crate::config::Config;
 use crate::config::key::format_public;
 use crate::control::{Command as ControlCommand, Request, Response};
+use crate::dataplane::{DataThread, Mail, Notice, Shared};
 use crate::io::alarm::Alarm;
 use crate::io::resolve::{Answer, Resolver};
-use crate::io::tun::{MAX_PACKET, Tun, TunError};
-use crate::io::udp::{Receiver, Sender};
-use crate::proto::{Command, Event, Node};
-
-/// Packets taken from the interface in one round: enough to pack and to send them in trains, little enough that datagrams do not wait.
-const TUN_BURST: usize = 64;
+use crate::io::tun::TunWriter;
+use crate::io::udp::{SendCounters, Sender};
+use crate::proto::{Command, Event, Node, NodeStatus, OpenedElsewhere};
 
 /// Calls of [`Node::poll_transmit`] in one round.
 const TRANSMIT_BURST: usize = 256;
@@ -32,15 +32,20 @@ const TRANSMIT_BURST: usize = 256;
 /// How long leaving may wait for room in the kernel.
 const FAREWELL: Duration = Duration::from_millis(300);
 
+/// When the kernel had no room for datagrams, it is asked again after this long.
+const ROOM: Duration = Duration::from_millis(1);
+
 /// A question from the control socket, and where its answer goes.
 pub(super) type Question = (Request, oneshot::Sender<Response>);
 
 /// The edges that the loop drives.
 #[derive(Debug)]
 pub(super) struct Edges {
-    pub(super) tun: Tun,
-    pub(super) receiver: Receiver,
+    pub(super) tun: TunWriter,
     pub(super) sender: Sender,
+    pub(super) shared: Arc<Shared>,
+    /// Stopped and waited for when the engine is dropped.
+    pub(super) threads: Vec<DataThread>,
     pub(super) resolver: Resolver,
     pub(super) endpoints: Endpoints,
     pub(super) questions: mpsc::Receiver<Question>,
@@ -58,8 +63,8 @@ pub(super) struct Engine<'a> {
     /// What the alarm is set to.
     armed: Option<Instant>,
     watchdog: Watchdog,
-    /// Room for one packet of the interface.
-    packet: Box<[u8]>,
+    /// How often each data thread had come round when the watchdog was fed last.
+    rounds: Vec<u64>,
 }
 
 /// What ended a wait and is in hand already. Packets and timers are looked for in every round.
@@ -80,7 +85,7 @@ impl<'a> Engine<'a> {
             alarm,
             armed: None,
             watchdog: Watchdog::start(clock.now()),
-            packet: vec![0; MAX_PACKET].into_boxed_slice(),
+            rounds: Vec::new(),
         }
     }
 
@@ -108,17 +113,19 @@ impl<'a> Engine<'a> {
         self.node.handle_command(now, Command::Shutdown);
         while self.node.poll_transmit(now, &mut self.edges.sender) {}
         self.edges.sender.flush();
-        if self.edges.sender.is_blocked() {
-            let room = poll_fn(|cx| self.edges.sender.poll_unblocked(cx));
-            // Who does not hear it will notice.
-            let _ = tokio::time::timeout(FAREWELL, room).await;
+        let mut patience = FAREWELL;
+        // Who does not hear it will notice.
+        while self.edges.sender.is_blocked() && !patience.is_zero() {
+            tokio::time::sleep(ROOM).await;
+            patience = patience.saturating_sub(ROOM);
             self.edges.sender.flush();
         }
     }
 
     /// Sees to it that the loop wakes for the next deadline. An alarm that comes too early is harmless, and cheaper than one that is set for every packet.
     fn set_alarm(&mut self) -> Result<(), DaemonError> {
-        let deadline = [self.node.poll_timeout(), self.watchdog.deadline()].into_iter().flatten().min();
+        let room = self.edges.sender.is_blocked().then(|| self.clock.now() + ROOM);
+        let deadline = [self.node.poll_timeout(), self.watchdog.deadline(), room].into_iter().flatten().min();
         if let Some(deadline) = deadline.filter(|deadline| self.armed.is_none_or(|armed| *deadline < armed)) {
             self.alarm.set(deadline.saturating_duration_since(self.clock.now()))?;
             self.armed = Some(deadline);
@@ -140,17 +147,7 @@ impl<'a> Engine<'a> {
             self.armed = None;
             any = true;
         }
-        if let Poll::Ready(ready) = edges.receiver.poll_ready(cx) {
-            ready?;
-            any = true;
-        }
-        // While the kernel has no room for datagrams, packets wait in the interface's queue, where the senders can feel it.
-        if edges.sender.is_blocked() {
-            any |= edges.sender.poll_unblocked(cx).is_ready();
-        } else if let Poll::Ready(ready) = edges.tun.reader.poll_ready(cx) {
-            ready.map_err(|error| DaemonError::tun(self.config, error))?;
-            any = true;
-        }
+        any |= edges.shared.mailbox.poll_ready(cx).is_ready();
         if let Poll::Ready(Some(question)) = edges.questions.poll_recv(cx) {
             woken.question = Some(question);
             any = true;
@@ -165,8 +162,8 @@ impl<'a> Engine<'a> {
     /// One round of work; whether there may be more at once.
     fn round(&mut self, woken: Woken) -> Result<bool, DaemonError> {
         let now = self.clock.now();
-        let datagrams = self.take_datagrams(now);
-        let packets = self.take_packets(now).map_err(|error| DaemonError::tun(self.config, error))?;
+        let mail = self.edges.shared.mailbox.take();
+        self.handle_mail(now, mail)?;
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.node.handle_timeout(now);
         }
@@ -181,6 +178,13 @@ impl<'a> Engine<'a> {
             transmits += 1;
         }
         self.edges.sender.flush();
+        if let Some((remote, len)) = self.edges.sender.take_too_big() {
+            self.on_too_big(now, remote, len);
+        }
+        // What was sent by the node itself comes before what the data threads may send from now on.
+        while let Some((peer, published)) = self.node.poll_published() {
+            self.edges.shared.table.publish(peer, published);
+        }
         while let Some(event) = self.node.poll_event() {
             self.on_event(event);
         }
@@ -188,32 +192,52 @@ impl<'a> Engine<'a> {
             // A caller that did not wait is no loss.
             let _ = answer.send(self.answer(now, &request));
         }
-        self.watchdog.feed(now);
-        Ok(datagrams > 0 || packets == TUN_BURST || transmits == TRANSMIT_BURST)
+        if self.watchdog.is_due(now) {
+            let well = self.data_threads_live();
+            self.watchdog.feed(now, well);
+        }
+        Ok(transmits == TRANSMIT_BURST)
     }
 
-    fn take_datagrams(&mut self, now: Instant) -> usize {
-        let Edges { tun, receiver, sender, .. } = &mut self.edges;
-        receiver.receive(|link, datagram| {
-            if let Err(reason) = self.node.handle_datagram(now, link, datagram, sender, &mut tun.writer) {
-                tracing::trace!(reason = reason.label(), from = %link.remote, "a datagram was dropped");
+    /// What the data threads left: what peers said comes before what strangers want, and before packets that need a session first.
+    fn handle_mail(&mut self, now: Instant, mail: Mail) -> Result<(), DaemonError> {
+        for notice in mail.notices {
+            match notice {
+                Notice::TooBig(remote, len) => self.on_too_big(now, remote, len),
+                Notice::Failed(error) => return Err(DaemonError::worker(self.config, error)),
             }
-        })
-    }
-
-    fn take_packets(&mut self, now: Instant) -> Result<usize, TunError> {
+        }
         let Edges { tun, sender, .. } = &mut self.edges;
-        let mut count = 0;
-        while count < TUN_BURST && !sender.is_blocked() {
-            let Some(length) = tun.reader.read(&mut self.packet)? else { break };
-            let packet = self.packet.get(..length).unwrap_or_default();
-            if let Err(reason) = self.node.handle_tun(now, packet, sender, &mut tun.writer) {
+        mail.awake.into_iter().for_each(|peer| self.node.handle_awake(now, peer));
+        for mut mail in mail.opened {
+            let from =
+                OpenedElsewhere { peer: mail.peer, session: mail.session, link: mail.link, highest: mail.highest };
+            self.node.handle_opened(now, from, &mut mail.plaintext, sender, tun);
+        }
+        for mut mail in mail.strangers {
+            if let Err(reason) = self.node.handle_datagram(now, mail.link, &mut mail.datagram, sender, tun) {
+                tracing::trace!(reason = reason.label(), from = %mail.link.remote, "a datagram was dropped");
+            }
+        }
+        for packet in mail.packets {
+            if let Err(reason) = self.node.handle_tun(now, &packet, sender, tun) {
                 tracing::trace!(reason = reason.label(), "a packet of the interface was dropped");
             }
-            count += 1;
         }
         self.node.flush(now, sender);
-        Ok(count)
+        Ok(())
+    }
+
+    fn on_too_big(&mut self, _now: Instant, remote: SocketAddr, len: usize) {
+        tracing::debug!(%remote, len, "the way out takes no datagram of this size");
+    }
+
+    /// Whether every data thread has come round since the watchdog was fed last; all are woken, so that an idle one has reason to.
+    fn data_threads_live(&mut self) -> bool {
+        let rounds: Vec<u64> = self.edges.threads.iter().map(DataThread::probe).collect();
+        let live = rounds.iter().zip(&self.rounds).all(|(now, before)| now > before);
+        self.rounds = rounds;
+        live
     }
 
     fn on_event(&mut self, event: Event) {
@@ -237,14 +261,24 @@ impl<'a> Engine<'a> {
                     config: self.config,
                     public_key: &format_public(&self.node.id()),
                     uptime: self.clock.uptime(now),
-                    node: self.node.status(now),
-                    tun: self.edges.tun.writer.counters(),
-                    udp: self.edges.sender.counters(),
-                    receive_errors: self.edges.receiver.errors(),
+                    node: self.node_status(now),
+                    tun: &self.edges.shared.tun,
+                    udp: self.sent(),
+                    receive_errors: self.edges.threads.iter().map(DataThread::receive_errors).sum(),
                 };
                 Response::Status(Box::new(snapshot.to_status()))
             }
         }
+    }
+
+    fn node_status(&self, now: Instant) -> NodeStatus {
+        let mut status = self.node.status(now);
+        self.edges.shared.drops.add_to(&mut status.drops);
+        status
+    }
+
+    fn sent(&self) -> SendCounters {
+        self.edges.threads.iter().map(DataThread::sent).fold(self.edges.sender.counters(), SendCounters::plus)
     }
 }
 

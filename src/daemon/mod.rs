@@ -1,4 +1,4 @@
-//! Layer 5: the tokio shell that introduces core and edges to each other. Imports all above.
+//! Layer 7: the tokio shell that introduces core and edges to each other. Imports all above.
 //!
 //! - [`engine`]: the loop that carries packets;
 //! - [`clock`]: the one reader of the clock;
@@ -14,7 +14,9 @@ mod status;
 
 use std::future::poll_fn;
 use std::io;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -25,15 +27,16 @@ use zeroize::Zeroizing;
 use self::clock::Clock;
 use self::endpoints::Endpoints;
 use self::engine::{Edges, Engine, StopSignals};
-use crate::base::{PeerIndex, Rng};
-use crate::config::Config;
+use crate::base::{PeerIndex, Rng, SharedDrops};
+use crate::config::{Config, MAX_THREADS};
 use crate::control::{self, ControlListener};
 use crate::crypto::aead::hardware_prefers_aes;
 use crate::crypto::keys::IdentitySecret;
+use crate::dataplane::{self, DataThread, Mailbox, Shared, Table, WorkerError};
 use crate::io::alarm::Alarm;
 use crate::io::netlink::{NetlinkError, Overlay, Plan};
 use crate::io::resolve::{self, Resolver};
-use crate::io::tun::{Tun, TunError};
+use crate::io::tun::{Tun, TunError, TunWriter};
 use crate::io::{MARK, netlink, udp};
 use crate::overlay::flow::{ChannelRules, TooManyRules};
 use crate::proto::{Node, NodeConfig, PeerConfig};
@@ -75,13 +78,16 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
     let alarm = Alarm::new()?;
     let listener = ControlListener::bind(&config.control_socket)
         .map_err(|error| DaemonError::Control { path: config.control_socket.clone(), error })?;
-    let (receiver, sender) = udp::bind(config.port, Some(MARK))?;
-    let (ipv4, ipv6) = receiver.families();
-    tracing::debug!(ipv4, ipv6, "the underlay is open");
+    let count = config.interface.threads.unwrap_or_else(processors);
+    let pairs = udp::bind(config.port, Some(MARK), count)?;
+    if let Some(pair) = pairs.first() {
+        tracing::debug!(ipv4 = pair.v4.is_some(), ipv6 = pair.v6.is_some(), "the underlay is open");
+    }
     let (endpoints, resolver) = resolve_first(config).await;
     let node = node_config(config, &endpoints)?;
 
-    let tun = Tun::create(&config.interface.name).map_err(|error| DaemonError::tun(config, error))?;
+    let tun = Tun::create(&config.interface.name, count, config.interface.offload)
+        .map_err(|error| DaemonError::tun(config, error))?;
     let overlay = Overlay::set_up(&plan(config, &tun))
         .await
         .map_err(|error| DaemonError::Interface { name: config.interface.name.clone(), error })?;
@@ -89,8 +95,20 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
 
     let (asks, questions) = mpsc::channel(QUESTIONS);
     let control = tokio::spawn(control::serve(listener, asks));
+    let (addresses, rules) = (node.addresses.clone(), node.channels.clone());
     let node = Node::new(node, identity, rng, clock.now());
-    let edges = Edges { tun, receiver, sender, resolver, endpoints, questions, stop };
+    let shared = Arc::new(Shared {
+        table: Table::new(node.routes().clone()),
+        mailbox: Mailbox::default(),
+        rules,
+        addresses,
+        offload: tun.offload,
+        drops: SharedDrops::default(),
+        tun: Arc::default(),
+    });
+    tracing::debug!(threads = count, tso = tun.offload.tso, uso = tun.offload.uso, "data threads start");
+    let (tun, sender, threads) = data_threads(&pairs, &tun, &shared, clock)?;
+    let edges = Edges { tun, sender, shared, threads, resolver, endpoints, questions, stop };
     let mut engine = Engine::new(config, clock, alarm, node, edges);
     tracing::info!(interface = config.interface.name, port = config.port, peers = config.peers.len(), "up");
     notify::ready(&format!("{} is up, {} peers configured", config.interface.name, config.peers.len()));
@@ -109,6 +127,30 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
     }
     tracing::info!("down");
     result
+}
+
+/// One data thread for each pair of sockets; and what the control thread writes to, which is the first thread's.
+fn data_threads(
+    pairs: &[udp::Pair],
+    tun: &Tun,
+    shared: &Arc<Shared>,
+    clock: Clock,
+) -> Result<(TunWriter, udp::Sender, Vec<DataThread>), DaemonError> {
+    let (Some(pair), Some(queue)) = (pairs.first(), tun.queues.first()) else {
+        return Err(io::Error::from(io::ErrorKind::NotFound).into());
+    };
+    let (writer, sender) = (TunWriter::new(queue.clone(), Arc::clone(&shared.tun)), pair.sender()?);
+    let mut threads = Vec::new();
+    for ((pair, queue), number) in pairs.iter().zip(&tun.queues).zip(0..) {
+        let edges = dataplane::Edges { queue: queue.clone(), receivers: pair.receivers()?, sender: pair.sender()? };
+        threads.push(DataThread::start(number, edges, Arc::clone(shared), move || clock.now())?);
+    }
+    Ok((writer, sender, threads))
+}
+
+/// How many data threads there are unless the configuration says it: one for each processor that this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
 }
 
 /// Starts to look names up, and takes in what comes at once.
@@ -138,6 +180,7 @@ fn node_config(config: &Config, endpoints: &Endpoints) -> Result<NodeConfig, Dae
         addresses: config.interface.addresses.iter().map(IpNet::addr).collect(),
         channels: ChannelRules::new(config.channels.iter().map(|rule| rule.matches.clone()).collect())?,
         prefers_aes: hardware_prefers_aes(),
+        publishes: true,
     })
 }
 
@@ -204,12 +247,23 @@ pub enum DaemonError {
     /// The configuration has more rules than there are channels.
     #[error(transparent)]
     Channels(#[from] TooManyRules),
+    /// A fault in this program.
+    #[error("a data thread has panicked")]
+    Panicked,
     /// Anything else that the system refused.
     #[error(transparent)]
     System(#[from] io::Error),
 }
 
 impl DaemonError {
+    fn worker(config: &Config, error: WorkerError) -> Self {
+        match error {
+            WorkerError::Tun(error) => Self::tun(config, error),
+            WorkerError::System(error) => Self::System(error),
+            WorkerError::Panicked => Self::Panicked,
+        }
+    }
+
     fn tun(config: &Config, error: TunError) -> Self {
         Self::Tun { name: config.interface.name.clone(), error }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// Sign of life for the service manager. It is given by the loop that moves packets, so it shows that the loop goes round.
+/// Sign of life for the service manager. It is given by the loop of the control thread when the data threads go round as well.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     /// Half of the time after which the manager would act.
@@ -27,12 +27,18 @@ impl Watchdog {
         self.interval.map(|_| self.due)
     }
 
-    /// To be called once in every round; tells whether the manager was told.
-    pub(super) fn feed(&mut self, now: Instant) -> bool {
-        let Some(interval) = self.interval.filter(|_| now >= self.due) else { return false };
+    /// Whether it is time to ask for signs of life, and to [`Watchdog::feed`] it if there are any.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.interval.is_some() && now >= self.due
+    }
+
+    /// To be called when it is due; the manager is told if all is well.
+    pub(super) fn feed(&mut self, now: Instant, well: bool) {
+        let Some(interval) = self.interval else { return };
         self.due = now + interval;
-        tell(&[NotifyState::Watchdog]);
-        true
+        if well {
+            tell(&[NotifyState::Watchdog]);
+        }
     }
 }
 
@@ -62,7 +68,13 @@ mod tests {
         let start = Clock::start().unwrap().now();
         let second = Duration::from_secs(1);
         let mut watchdog = Watchdog::every(start, Some(10 * second));
-        let fed: Vec<u32> = (0..25).filter(|&at| watchdog.feed(start + second * at)).collect();
+        let mut fed = Vec::new();
+        for at in 0..25 {
+            if watchdog.is_due(start + second * at) {
+                watchdog.feed(start + second * at, true);
+                fed.push(at);
+            }
+        }
         assert_eq!(fed, [0, 10, 20]);
         assert_eq!(watchdog.deadline(), Some(start + 30 * second));
     }
@@ -71,7 +83,7 @@ mod tests {
     fn without_a_watchdog_there_is_nothing_to_wait_for() {
         let start = Clock::start().unwrap().now();
         let mut watchdog = Watchdog::every(start, None);
-        assert!(!watchdog.feed(start + Duration::from_secs(3600)));
+        assert!(!watchdog.is_due(start + Duration::from_secs(3600)));
         assert_eq!(watchdog.deadline(), None);
     }
 }

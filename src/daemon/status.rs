@@ -1,6 +1,7 @@
 //! What the control socket says: the facts of the core and the edges, under the names of the configuration.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::config::key::format_public;
@@ -20,7 +21,7 @@ pub(super) struct Snapshot<'a> {
     pub(super) public_key: &'a str,
     pub(super) uptime: Duration,
     pub(super) node: NodeStatus,
-    pub(super) tun: TunCounters,
+    pub(super) tun: &'a TunCounters,
     pub(super) udp: SendCounters,
     /// How often the kernel refused to hand datagrams over.
     pub(super) receive_errors: u64,
@@ -68,6 +69,7 @@ impl Snapshot<'_> {
             other,
         } = self.udp;
         let TunCounters { delivered, down, refused: not_taken } = self.tun;
+        let [delivered, down, not_taken] = [delivered, down, not_taken].map(|counter| counter.load(Ordering::Relaxed));
         let counters = [
             ("udp_sent", sent),
             ("udp_send_calls", batches),

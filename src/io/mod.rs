@@ -1,13 +1,16 @@
-//! Layer 4: the Linux edges. Imports `base` and `ip`; knows no protocol.
+//! Layer 5: the Linux edges. Imports `base` and `ip`; knows no protocol.
 //!
 //! - [`tun`]: the overlay interface, packet by packet;
 //! - [`udp`]: the underlay, datagrams in batches;
 //! - [`netlink`]: addresses, routes and rules of the interface;
+//! - [`poller`]: waiting, for threads without a runtime;
 //! - [`resolve`]: names to addresses;
 //! - [`alarm`]: a deadline that passes during suspend too.
 
 pub mod alarm;
 pub mod netlink;
+pub mod offload;
+pub mod poller;
 pub mod resolve;
 pub mod tun;
 pub mod udp;

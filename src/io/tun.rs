@@ -1,140 +1,200 @@
-//! The TUN device: IP packets from and to the kernel, one a system call.
+//! The TUN device: IP packets from and to the kernel, each behind a header that says what is left to do on it.
 
-use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::tun::Configuration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::net::if_::if_nametoindex;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::sys::stat::Mode;
 
-use super::readiness::watch;
+use super::offload::{Capabilities, VnetHeader};
 use crate::base::TunSink;
 
 /// No IP packet is longer, so no read is ever cut short.
 pub const MAX_PACKET: usize = 65_535;
 
-/// A TUN interface that lives as long as one of its two halves does.
+/// The longest read: a header and a packet.
+pub const MAX_READ: usize = VnetHeader::LEN + MAX_PACKET;
+
+/// Parts of one packet that a write gathers at most: the header, and the pieces of a super packet.
+pub const MAX_SLICES: usize = 130;
+
+/// What the kernel calls the kinds of offload it does for the device (`TUN_F_*` in linux/if_tun.h).
+mod flag {
+    pub(super) const CSUM: u32 = 0x01;
+    pub(super) const TSO4: u32 = 0x02;
+    pub(super) const TSO6: u32 = 0x04;
+    pub(super) const TSO_ECN: u32 = 0x08;
+    pub(super) const USO4: u32 = 0x20;
+    pub(super) const USO6: u32 = 0x40;
+}
+
+nix::ioctl_write_ptr_bad!(tun_set_iff, nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()), libc::ifreq);
+nix::ioctl_write_int_bad!(tun_set_offload, nix::request_code_write!(b'T', 208, size_of::<libc::c_uint>()));
+
+/// A TUN interface that lives as long as one of its queues does.
 #[derive(Debug)]
 pub struct Tun {
-    /// Packets that the host sends into the overlay.
-    pub reader: TunReader,
-    /// Packets that the overlay hands to the host.
-    pub writer: TunWriter,
+    /// One for each thread: the kernel keeps the packets of a flow on one.
+    pub queues: Vec<Queue>,
     /// The interface's index.
     pub index: u32,
+    /// What the kernel does for the device.
+    pub offload: Capabilities,
 }
 
 impl Tun {
-    /// Creates the interface `name`, without address and down.
+    /// Creates the interface `name` with so many queues, without address and down; `offload` if packets may be super packets.
     ///
     /// # Errors
     /// See [`TunError`]. An interface of that name that exists already is never taken over.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub fn create(name: &str) -> Result<Self, TunError> {
+    pub fn create(name: &str, queues: usize, offload: bool) -> Result<Self, TunError> {
         if if_nametoindex(name).is_ok() {
             return Err(TunError::NameTaken);
         }
-        let mut configuration = Configuration::default();
-        configuration.tun_name(name).platform_config(|platform| {
-            // Address, MTU and state are set by netlink, where failure has a reason.
-            platform.ensure_root_privileges(false);
-        });
-        let device = ::tun::create(&configuration).map_err(TunError::from_open)?;
-        #[expect(unsafe_code, reason = "the crate hands its descriptor over as a number")]
-        // SAFETY: `into_raw_fd` gives up ownership of an open descriptor, and nothing else closes it.
-        let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
+        let queues = if queues <= 1 {
+            vec![Queue::new(create_single(name)?)?]
+        } else {
+            (0..queues).map(|_| Queue::new(attach(name)?)).collect::<Result<_, TunError>>()?
+        };
         let index = if_nametoindex(name).map_err(|errno| TunError::Io(errno.into()))?;
-        Self::from_descriptor(fd, index)
+        let offload = match queues.first() {
+            Some(queue) if offload => queue.set_offload(),
+            Some(_) | None => Capabilities { tso: false, uso: false },
+        };
+        Ok(Self { queues, index, offload })
     }
+}
 
-    fn from_descriptor(fd: OwnedFd, index: u32) -> Result<Self, TunError> {
+/// A device of one queue.
+fn create_single(name: &str) -> Result<OwnedFd, TunError> {
+    let mut configuration = Configuration::default();
+    configuration.tun_name(name).platform_config(|platform| {
+        // Address, MTU and state are set by netlink, where failure has a reason.
+        platform.ensure_root_privileges(false);
+        platform.vnet_hdr(true);
+    });
+    let device = ::tun::create(&configuration).map_err(TunError::from_open)?;
+    #[expect(unsafe_code, reason = "the crate hands its descriptor over as a number")]
+    // SAFETY: `into_raw_fd` gives up ownership of an open descriptor, and nothing else closes it.
+    let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
+    Ok(fd)
+}
+
+/// One queue of a device of several, which the crate does not make. The first one creates the device.
+fn attach(name: &str) -> Result<OwnedFd, TunError> {
+    let error = |errno: Errno| TunError::from_io(errno.into());
+    let fd = nix::fcntl::open("/dev/net/tun", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(error)?;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    let mut ifr_name = [0; libc::IFNAMSIZ];
+    // The last byte stays zero.
+    if name.len() >= ifr_name.len() || name.contains('\0') {
+        return Err(TunError::BadName);
+    }
+    for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let request =
+        libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags as libc::c_short } };
+    #[expect(unsafe_code, reason = "the safe wrappers know no TUN devices")]
+    // SAFETY: TUNSETIFF reads one `ifreq`, which lives until the call returns.
+    unsafe { tun_set_iff(fd.as_raw_fd(), &raw const request) }.map_err(error)?;
+    Ok(fd)
+}
+
+/// One queue of the device, for reading and writing. Every packet has a [`VnetHeader`] before it.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    fd: Arc<OwnedFd>,
+}
+
+impl Queue {
+    fn new(fd: OwnedFd) -> Result<Self, TunError> {
         let flags = fcntl(&fd, FcntlArg::F_GETFL).map_err(io::Error::from)?;
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK)).map_err(io::Error::from)?;
-        let fd = Arc::new(fd);
-        // Only readability: a device that reports each packet it has room for again would wake the loop for every one that was written.
-        let reader = TunReader { fd: watch(Arc::clone(&fd), Interest::READABLE)? };
-        Ok(Self { reader, writer: TunWriter { fd, counters: TunCounters::default() }, index })
+        Ok(Self { fd: Arc::new(fd) })
     }
-}
 
-/// The half that reads.
-#[derive(Debug)]
-pub struct TunReader {
-    fd: AsyncFd<Arc<OwnedFd>>,
-}
-
-impl TunReader {
-    /// Ready when [`TunReader::read`] may find a packet.
-    ///
-    /// # Errors
-    /// [`TunError::Gone`] when somebody deleted the interface; anything else is as fatal.
-    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), TunError>> {
-        // Room for writing is not watched, so this can only be the device's last sign of life.
-        if self.fd.poll_write_ready(cx).is_ready() {
-            return Poll::Ready(Err(TunError::Gone));
+    /// Asks for as much offload as the kernel has.
+    fn set_offload(&self) -> Capabilities {
+        let tcp = flag::CSUM | flag::TSO4 | flag::TSO6 | flag::TSO_ECN;
+        #[expect(unsafe_code, reason = "the safe wrappers know no TUN devices")]
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        let ask = |flags: u32| unsafe { tun_set_offload(self.fd.as_raw_fd(), flags as libc::c_int) }.is_ok();
+        // Before Linux 6.2 there is none for UDP.
+        if ask(tcp | flag::USO4 | flag::USO6) {
+            Capabilities { tso: true, uso: true }
+        } else {
+            Capabilities { tso: ask(tcp), uso: false }
         }
-        ready!(self.fd.poll_read_ready(cx))?.retain_ready();
-        Poll::Ready(Ok(()))
     }
 
-    /// Reads one packet into `buffer`, which should hold [`MAX_PACKET`] bytes; `None` when there is none at present.
+    /// Reads a header and a packet into `buffer`, which should hold [`MAX_READ`] bytes; `None` when there is none at present.
     ///
     /// # Errors
     /// [`TunError::Gone`] when somebody deleted the interface; anything else is as fatal.
     pub fn read(&self, buffer: &mut [u8]) -> Result<Option<usize>, TunError> {
-        match self.fd.try_io(Interest::READABLE, |fd| Ok(nix::unistd::read(fd, buffer)?)) {
+        match nix::unistd::read(&self.fd, buffer) {
             Ok(length) => Ok(Some(length)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EINTR) => Ok(None),
-                Some(Errno::EBADFD) => Err(TunError::Gone),
-                _ => Err(TunError::Io(error)),
-            },
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(Errno::EBADFD) => Err(TunError::Gone),
+            Err(errno) => Err(TunError::Io(errno.into())),
         }
+    }
+
+    /// Writes one packet, which stands in pieces behind its header.
+    pub fn write(&self, slices: &[IoSlice<'_>], counters: &TunCounters) {
+        let counter = match nix::sys::uio::writev(&self.fd, slices) {
+            Ok(_) => &counters.delivered,
+            // Set down by the administrator.
+            Err(Errno::EIO) => &counters.down,
+            Err(_) => &counters.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The half that writes.
-#[derive(Debug)]
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Delivers whole packets, one by one.
+#[derive(Clone, Debug)]
 pub struct TunWriter {
-    fd: Arc<OwnedFd>,
-    counters: TunCounters,
+    queue: Queue,
+    counters: Arc<TunCounters>,
 }
 
 impl TunWriter {
-    /// What was written so far.
-    pub fn counters(&self) -> TunCounters {
-        self.counters
+    /// Writes to `queue`, and counts.
+    pub fn new(queue: Queue, counters: Arc<TunCounters>) -> Self {
+        Self { queue, counters }
     }
 }
 
 impl TunSink for TunWriter {
     fn deliver(&mut self, packet: &[u8]) {
-        match nix::unistd::write(&self.fd, packet) {
-            Ok(_) => self.counters.delivered += 1,
-            // Set down by the administrator.
-            Err(Errno::EIO) => self.counters.down += 1,
-            Err(_) => self.counters.refused += 1,
-        }
+        let header = VnetHeader::default().encode();
+        self.queue.write(&[IoSlice::new(&header), IoSlice::new(packet)], &self.counters);
     }
 }
 
-/// How the kernel took the packets that were delivered to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the kernel took the packets that were delivered to it; a super packet is one.
+#[derive(Debug, Default)]
 pub struct TunCounters {
     /// Taken.
-    pub delivered: u64,
+    pub delivered: AtomicU64,
     /// Lost because the interface was down.
-    pub down: u64,
+    pub down: AtomicU64,
     /// Refused for another reason, such as want of memory.
-    pub refused: u64,
+    pub refused: AtomicU64,
 }
 
 /// Why there is no TUN device.
@@ -167,7 +227,10 @@ impl TunError {
         if matches!(error, ::tun::Error::NameTooLong | ::tun::Error::Nul(_)) {
             return Self::BadName;
         }
-        let error = io::Error::from(error);
+        Self::from_io(error.into())
+    }
+
+    fn from_io(error: io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => Self::NoDevice,
             Some(Errno::EPERM | Errno::EACCES) => Self::NotPermitted,
@@ -181,71 +244,80 @@ impl TunError {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
     use crate::io::netlink::tests::{await_end_of, in_namespace};
 
     /// A pair of packet sockets stands in for the device, which only root can make.
-    fn device() -> (OwnedFd, Tun) {
+    fn device() -> (OwnedFd, Queue) {
         let (kernel, ours) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
-        (kernel, Tun::from_descriptor(ours, 1).unwrap())
+        (kernel, Queue::new(ours).unwrap())
     }
 
-    #[tokio::test]
-    async fn packets_are_read_whole_and_in_order_until_there_are_none() {
-        let (kernel, tun) = device();
-        let mut buffer = vec![0; MAX_PACKET];
+    #[test]
+    fn packets_are_read_whole_and_in_order_until_there_are_none() {
+        let (kernel, queue) = device();
+        let mut buffer = vec![0; MAX_READ];
         for packet in [&b"first"[..], b"second packet"] {
             nix::unistd::write(&kernel, packet).unwrap();
         }
-        poll_fn(|cx| tun.reader.poll_ready(cx)).await.unwrap();
-        assert_eq!(tun.reader.read(&mut buffer).unwrap(), Some(5));
-        assert_eq!(tun.reader.read(&mut buffer).unwrap(), Some(13));
+        assert_eq!(queue.read(&mut buffer).unwrap(), Some(5));
+        assert_eq!(queue.read(&mut buffer).unwrap(), Some(13));
         assert_eq!(&buffer[..13], b"second packet");
-        assert_eq!(tun.reader.read(&mut buffer).unwrap(), None);
+        assert_eq!(queue.read(&mut buffer).unwrap(), None);
     }
 
-    #[tokio::test]
-    async fn deliveries_that_the_kernel_refuses_are_counted_and_harmless() {
-        let (kernel, mut tun) = device();
-        tun.writer.deliver(b"packet");
-        let mut buffer = [0; 16];
-        assert_eq!(nix::unistd::read(&kernel, &mut buffer).unwrap(), 6);
+    #[test]
+    fn deliveries_that_the_kernel_refuses_are_counted_and_harmless() {
+        let (kernel, queue) = device();
+        let counters = Arc::new(TunCounters::default());
+        let mut writer = TunWriter::new(queue, Arc::clone(&counters));
+        writer.deliver(b"packet");
+        let mut buffer = [0; 32];
+        assert_eq!(nix::unistd::read(&kernel, &mut buffer).unwrap(), VnetHeader::LEN + 6);
+        assert_eq!(&buffer[..16], b"\0\0\0\0\0\0\0\0\0\0packet");
         // A full queue, as any other refusal.
         for _ in 0..100_000 {
-            tun.writer.deliver(b"packet");
+            writer.deliver(b"packet");
         }
-        let counters = tun.writer.counters();
-        assert!(counters.refused > 0);
-        assert_eq!(counters.delivered + counters.refused, 100_001);
+        let [delivered, refused] =
+            [&counters.delivered, &counters.refused].map(|counter| counter.load(Ordering::Relaxed));
+        assert!(refused > 0);
+        assert_eq!(delivered + refused, 100_001);
     }
 
     #[test]
     fn a_created_interface_exists_until_it_is_dropped_and_its_name_is_not_shared() {
         in_namespace(|| async {
-            let tun = Tun::create("hf-test").unwrap();
-            assert_eq!(if_nametoindex("hf-test").unwrap(), tun.index);
-            assert!(matches!(Tun::create("hf-test"), Err(TunError::NameTaken)));
-            assert!(matches!(Tun::create("lo"), Err(TunError::NameTaken)));
-            assert!(matches!(Tun::create("a-name-that-is-too-long"), Err(TunError::BadName)));
-            assert!(matches!(Tun::create("a/b"), Err(TunError::BadName)));
-            drop(tun);
-            await_end_of("hf-test");
+            for (queues, offload) in [(1, true), (3, true), (1, false), (2, false)] {
+                let tun = Tun::create("hf-test", queues, offload).unwrap();
+                assert_eq!(if_nametoindex("hf-test").unwrap(), tun.index);
+                assert_eq!((tun.queues.len(), tun.offload.tso), (queues, offload));
+                for queues in [1, 2] {
+                    assert!(matches!(Tun::create("hf-test", queues, true), Err(TunError::NameTaken)));
+                    assert!(matches!(Tun::create("lo", queues, true), Err(TunError::NameTaken)));
+                    assert!(matches!(Tun::create("a-name-that-is-too-long", queues, true), Err(TunError::BadName)));
+                    assert!(matches!(Tun::create("a/b", queues, true), Err(TunError::BadName)));
+                }
+                drop(tun);
+                await_end_of("hf-test");
+            }
         });
     }
 
     #[test]
     fn a_deleted_interface_is_reported_as_gone() {
         in_namespace(|| async {
-            let tun = Tun::create("hf-test").unwrap();
+            let tun = Tun::create("hf-test", 2, true).unwrap();
+            let poller = crate::io::poller::Poller::new().unwrap();
+            poller.watch(&tun.queues[0], 1).unwrap();
             let (connection, handle, _) = rtnetlink::new_connection().unwrap();
             let connection = tokio::spawn(connection);
             handle.link().del(tun.index).execute().await.unwrap();
-            assert!(matches!(poll_fn(|cx| tun.reader.poll_ready(cx)).await, Err(TunError::Gone)));
+            assert_eq!(poller.poll(true, |_| {}).unwrap(), 1, "whoever waits for packets wakes");
+            assert!(matches!(tun.queues[0].read(&mut [0; 100]), Err(TunError::Gone)));
             connection.abort();
         });
     }

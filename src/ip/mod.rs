@@ -1,5 +1,7 @@
 //! Layer 1: looking at the IP packets inside the tunnel. Imports `base`.
 
+pub mod checksum;
+pub mod ecn;
 pub mod icmp;
 pub mod packet;
 

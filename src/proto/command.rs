@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::event::Drops;
 use crate::base::{PeerId, PeerIndex};
 use crate::crypto::aead::Cipher;
+pub use crate::envelope::Traffic;
 use crate::overlay::flow::ChannelRules;
 
 /// What a node is made from.
@@ -21,6 +22,8 @@ pub struct NodeConfig {
     pub channels: ChannelRules,
     /// Whether AES-256-GCM is fast on this hardware (PROTOCOL §5.1).
     pub prefers_aes: bool,
+    /// Whether other threads carry bytes as well: then [`crate::proto::Node::poll_published`] must be drained.
+    pub publishes: bool,
 }
 
 /// One static peer.
@@ -97,23 +100,4 @@ pub struct SessionStatus {
     pub reliable_queued: usize,
     /// Messages of the reliable channels that were sent again.
     pub reliable_repeated: u64,
-}
-
-/// Counters of what was carried for a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Sealed datagrams received and opened.
-    pub rx_datagrams: u64,
-    /// Bytes of IP packets delivered.
-    pub rx_bytes: u64,
-    /// IP packets delivered.
-    pub rx_packets: u64,
-    /// Sealed datagrams sent.
-    pub tx_datagrams: u64,
-    /// Bytes of IP packets sent.
-    pub tx_bytes: u64,
-    /// IP packets sent.
-    pub tx_packets: u64,
-    /// Sessions confirmed.
-    pub sessions: u64,
 }

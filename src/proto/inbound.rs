@@ -9,10 +9,11 @@ use super::event::{Dropped, Drops, Ended, Event};
 use super::handshake::responder::{self, Proof};
 use super::node::Node;
 use super::peer::Peer;
-use super::session::epoch::Opened;
-use super::session::{Context, Outcome, Session, SessionRef, Which};
+use super::session::{Context, Outcome, Serial, Session, SessionRef, Which};
 use crate::base::{Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
+use crate::envelope::Publication;
+use crate::ip::checksum;
 use crate::ip::packet::IpPacket;
 use crate::overlay::routes::RouteTable;
 use crate::proto::handshake::initiator::split;
@@ -191,26 +192,65 @@ impl Node {
             let bytes = copy.as_deref_mut().unwrap_or(datagram);
             let session = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial));
             result = session.map_or(Err(Dropped::UnknownSession), |session| session.open(now, which, &header, bytes));
-            if let Ok(opened) = result {
-                let arrival = Arrival { now, link, at: SessionRef { peer: index, serial }, which };
-                let plaintext = bytes.get(HEADER..HEADER + opened.len).unwrap_or_default();
-                self.handle_opened(&arrival, opened, plaintext, tx, tun);
+            if let Ok((opened, epoch)) = result {
+                let at = SessionRef { peer: index, serial };
+                let arrival = Arrival { now, link, at, which, epoch, highest: opened.highest };
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.traffic.rx_datagrams += 1;
+                }
+                let plaintext = bytes.get_mut(HEADER..HEADER + opened.len).unwrap_or_default();
+                self.handle_authentic(&arrival, plaintext, tx, tun);
                 return Ok(());
             }
         }
         result.map(|_| ())
     }
 
-    /// A datagram that a peer has sealed: from here on it may change things.
-    fn handle_opened(
+    /// Takes what another thread has opened and may not judge: control frames, reliable data, parts, path checks.
+    ///
+    /// `session` is what was published with the key, and `highest` what it said when it opened.
+    pub fn handle_opened(
         &mut self,
-        arrival: &Arrival,
-        opened: Opened,
-        plaintext: &[u8],
+        now: Instant,
+        from: OpenedElsewhere,
+        plaintext: &mut [u8],
         tx: &mut impl TxSink,
         tun: &mut impl TunSink,
     ) {
-        let Arrival { now, link, at, which } = *arrival;
+        let OpenedElsewhere { peer, session, link, highest } = from;
+        let at = SessionRef { peer, serial: Serial(session) };
+        // What is published is never of epoch 0.
+        self.handle_authentic(&Arrival { now, link, at, which: Which::Current, epoch: 1, highest }, plaintext, tx, tun);
+    }
+
+    /// Another thread carries bytes on a session of this peer, after a pause.
+    pub fn handle_awake(&mut self, now: Instant, peer: PeerIndex) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known
+                .sessions
+                .iter_mut()
+                .filter(|session| session.activity.is_awake())
+                .for_each(|session| session.on_awake(now));
+        }
+        self.settle(now, peer);
+    }
+
+    /// The next peer of which something else is published than before.
+    pub fn poll_published(&mut self) -> Option<Publication> {
+        let index = self.peers.pop_published()?;
+        let published = self.peers.get_mut(index).map(|peer| peer.published()).unwrap_or_default();
+        Some((index, published))
+    }
+
+    /// A datagram that a peer has sealed: from here on it may change things.
+    fn handle_authentic(
+        &mut self,
+        arrival: &Arrival,
+        plaintext: &mut [u8],
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) {
+        let Arrival { now, link, at, which, highest, .. } = *arrival;
         let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
@@ -218,12 +258,12 @@ impl Node {
         let Some(session) = peer.session_mut(serial) else {
             return;
         };
-        if session.on_authentic(now, which, opened, link, &mut self.rng) {
+        if session.on_authentic(now, which, highest, link, &mut self.rng) {
             peer.on_confirmed(now, serial, &self.local, &mut self.events);
         }
-        peer.on_authentic(now, serial);
+        peer.on_authentic(serial);
         match Packet::decode(plaintext) {
-            Ok(Packet::Data(frames)) => self.handle_frames(arrival, opened.epoch, frames, tun),
+            Ok(Packet::Data(frames)) => self.handle_frames(arrival, frames, tun),
             Ok(Packet::Ping(cookie)) => {
                 if peer.session_mut(serial).is_some_and(|session| session.path.may_answer(now)) {
                     self.send_cookie(now, at, link, CookieKind::PingAnswer, cookie, tx);
@@ -246,8 +286,8 @@ impl Node {
     }
 
     /// The frames of one data packet, then the records they completed.
-    fn handle_frames(&mut self, arrival: &Arrival, epoch: u64, frames: Frames<'_>, tun: &mut impl TunSink) {
-        let Arrival { now, at, .. } = *arrival;
+    fn handle_frames(&mut self, arrival: &Arrival, frames: Frames<'_>, tun: &mut impl TunSink) {
+        let Arrival { now, at, epoch, .. } = *arrival;
         let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
@@ -333,6 +373,23 @@ struct Arrival {
     link: Link,
     at: SessionRef,
     which: Which,
+    /// Number of the epoch that opened it.
+    epoch: u64,
+    /// No packet with a higher counter was seen in this epoch.
+    highest: bool,
+}
+
+/// What another thread says of a datagram that it opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedElsewhere {
+    /// Who sealed it.
+    pub peer: PeerIndex,
+    /// Which session of the peer's, as published with the key.
+    pub session: u64,
+    /// How it came.
+    pub link: Link,
+    /// No packet with a higher counter was seen in its epoch.
+    pub highest: bool,
 }
 
 /// What the frames of one packet may touch besides their session.
@@ -362,7 +419,7 @@ impl<T: TunSink> Delivery<'_, T> {
                     return Ok(());
                 }
                 if sequence != 0 {
-                    session.on_content(now);
+                    session.activity.on_content(now);
                 }
                 return self.reliable(now, session, channel, sequence, ack, data);
             }
@@ -370,7 +427,7 @@ impl<T: TunSink> Delivery<'_, T> {
                 if epoch == 0 || channel < FIRST_UNRELIABLE {
                     self.drops.count(Dropped::WrongChannel);
                 } else {
-                    session.on_content(now);
+                    session.activity.on_content(now);
                     self.deliver(data);
                 }
             }
@@ -379,11 +436,24 @@ impl<T: TunSink> Delivery<'_, T> {
                     self.drops.count(Dropped::WrongChannel);
                     return Ok(());
                 }
-                session.on_content(now);
+                session.activity.on_content(now);
                 match session.reassembly.on_part(now, number, index, count, data) {
                     Ok(Some(packet)) => self.deliver(&packet),
                     Ok(None) => {}
                     Err(_) => self.drops.count(Dropped::BadPart),
+                }
+            }
+            Frame::PartialData { channel, data } => {
+                if epoch == 0 || channel < FIRST_UNRELIABLE {
+                    self.drops.count(Dropped::WrongChannel);
+                    return Ok(());
+                }
+                session.activity.on_content(now);
+                let mut packet = data.to_vec();
+                if checksum::complete(&mut packet).is_ok() {
+                    self.deliver(&packet);
+                } else {
+                    self.drops.count(Dropped::BadInner);
                 }
             }
             Frame::PeersListRequest { .. }

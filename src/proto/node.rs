@@ -67,7 +67,7 @@ impl Node {
             responder: Responder::new(now, &mut rng),
             pings: PrefixBuckets::new(PINGS, &mut rng),
             rng,
-            peers: PeerTable::new(&config.peers),
+            peers: PeerTable::new(&config.peers, config.publishes),
             half_open: VecDeque::new(),
             routes,
             rules: config.channels,
@@ -104,6 +104,11 @@ impl Node {
     /// When [`Node::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [Some(self.responder.deadline()), self.peers.deadline()].into_iter().flatten().min()
+    }
+
+    /// Which peer an address belongs to.
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
     }
 
     /// What an operator may see.

@@ -88,9 +88,8 @@ impl Node {
                 Ok(()) => {
                     peer.traffic.tx_packets += 1;
                     peer.traffic.tx_bytes += packet.len() as u64;
-                    peer.on_sent(now);
                     if let Some(session) = peer.sending() {
-                        session.mark_used();
+                        session.on_user_sent(now);
                     }
                 }
                 Err(reason) => peer.drops.count(reason),

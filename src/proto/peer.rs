@@ -1,16 +1,18 @@
 //! One peer: the attempt to reach it, its sessions, and what waits for it (PROTOCOL §7, §8.3).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::{Bucket, Rate};
-use super::command::{PeerConfig, PeerStatus, SessionStatus, Traffic};
+use super::command::{PeerConfig, PeerStatus, SessionStatus};
 use super::event::{Dropped, Drops, Ended, Event};
 use super::handshake::Local;
 use super::handshake::initiator::Initiator;
 use super::session::{Serial, Session};
 use super::waiting::{Backlog, Waiting};
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
+use crate::envelope::{Counters, Traffic};
 use crate::wire::hello::HELLO_LEN;
 use crate::wire::record::CloseReason;
 
@@ -44,14 +46,17 @@ pub(crate) struct Peer {
     pub(crate) waiting: Waiting,
     /// Packets for reliable channels: what ended sessions have not delivered, and what came when there was none.
     backlog: Backlog,
-    /// Since something was sent that nothing has answered.
-    unanswered_since: Option<Instant>,
+    /// On sessions that have ended.
     last_received: Option<Instant>,
     hellos: Bucket,
     /// The attempts answered last, by their first answer, the newest first.
     answered: Vec<Answered>,
     pub(crate) traffic: Traffic,
     pub(crate) drops: Drops,
+    /// The same of other threads.
+    pub(crate) counters: Arc<Counters>,
+    /// See `publish`.
+    pub(super) published_stamp: u64,
     /// Indexes and addresses under which the table finds this peer.
     pub(crate) registered: Vec<SessionIndex>,
     pub(crate) registered_greeted: Vec<SocketAddr>,
@@ -86,12 +91,13 @@ impl Peer {
             active: None,
             waiting: Waiting::default(),
             backlog: Backlog::default(),
-            unanswered_since: None,
             last_received: None,
             hellos: Bucket::default(),
             answered: Vec::new(),
             traffic: Traffic::default(),
             drops: Drops::default(),
+            counters: Arc::default(),
+            published_stamp: 0,
             registered: Vec::new(),
             registered_greeted: Vec::new(),
             sessions_removed: false,
@@ -239,10 +245,7 @@ impl Peer {
     }
 
     /// A valid packet arrived on a session.
-    pub(crate) fn on_authentic(&mut self, now: Instant, serial: Serial) {
-        self.traffic.rx_datagrams += 1;
-        self.last_received = Some(now);
-        self.unanswered_since = None;
+    pub(crate) fn on_authentic(&mut self, serial: Serial) {
         if self.active == Some(serial) {
             self.last_endpoint = self.session(serial).map(|session| session.path.remote());
         }
@@ -276,6 +279,9 @@ impl Peer {
         };
         let session = self.sessions.remove(position);
         self.sessions_removed = true;
+        if session.is_confirmed() {
+            self.last_received = self.last_received.max(Some(session.activity.received()));
+        }
         let undelivered = session.channels.into_unacknowledged();
         let refused = undelivered.into_iter().filter_map(|(channel, packet)| self.backlog.push(channel, packet).err());
         let refused = refused.count() as u64;
@@ -339,7 +345,7 @@ impl Peer {
     pub(crate) fn handle_timeout(&mut self, now: Instant, local: &Local, rng: &mut Rng, events: &mut Vec<Event>) {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now)) {
             self.attempt = None;
-            self.unanswered_since = None;
+            self.forgive();
             let lost = std::mem::take(&mut self.backlog).len() as u64;
             self.drops.count_many(Dropped::WaitedTooLong, lost);
             events.push(Event::Unreachable { peer: self.index });
@@ -364,13 +370,13 @@ impl Peer {
         }
         let expired = self.waiting.expire(now);
         self.drops.count_many(Dropped::WaitedTooLong, expired);
-        let unanswered = self.unanswered_since.is_some_and(|since| now >= since + UNANSWERED);
+        let unanswered = self.unanswered_since().is_some_and(|since| now >= since + UNANSWERED);
         if unanswered || retry || self.wants_session() {
             self.begin_attempt(now, rng, events);
         }
         if unanswered && self.attempt.is_none() {
             // Without an address there is nothing to do before the next packet wants out.
-            self.unanswered_since = None;
+            self.forgive();
         }
     }
 
@@ -381,7 +387,7 @@ impl Peer {
 
     /// The earliest moment at which a timer of this peer has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let unanswered = self.unanswered_since.filter(|_| self.attempt.is_none()).map(|since| since + UNANSWERED);
+        let unanswered = self.unanswered_since().filter(|_| self.attempt.is_none()).map(|since| since + UNANSWERED);
         let sessions = self
             .sessions
             .iter()
@@ -393,9 +399,21 @@ impl Peer {
             .min()
     }
 
-    /// Something was sent that the peer should react to.
-    pub(crate) fn on_sent(&mut self, now: Instant) {
-        self.unanswered_since.get_or_insert(now);
+    /// Since user data was sent that nothing has answered, on whichever session.
+    fn unanswered_since(&self) -> Option<Instant> {
+        let since = self.sessions.iter().filter_map(|session| session.activity.unanswered()).min()?;
+        let heard = self.sessions.iter().any(|session| session.is_confirmed() && session.activity.received() > since);
+        (!heard).then_some(since)
+    }
+
+    /// What was sent so far needs no answer any more.
+    fn forgive(&self) {
+        self.sessions.iter().for_each(|session| session.activity.forgive());
+    }
+
+    /// The session that is sent on, once it is confirmed.
+    pub(crate) fn active(&self) -> Option<Serial> {
+        self.active
     }
 
     /// The configured keepalive, if `serial` is the session sent on.
@@ -435,14 +453,20 @@ impl Peer {
             reliable_queued: session.channels.queued(),
             reliable_repeated: session.channels.repeated(),
         });
+        let (mut traffic, mut drops) = (self.traffic, self.drops.clone());
+        self.counters.add_to(&mut traffic);
+        self.counters.drops.add_to(&mut drops);
+        let confirmed = self.sessions.iter().filter(|session| session.is_confirmed());
+        let last_received =
+            confirmed.map(|session| Some(session.activity.received())).fold(self.last_received, Option::max);
         PeerStatus {
             id: self.id,
             connecting: self.attempt.is_some() || self.sessions.iter().any(|session| !session.is_confirmed()),
             session,
-            traffic: self.traffic,
-            last_received: self.last_received.map(|at| now.saturating_duration_since(at)),
+            traffic,
+            last_received: last_received.map(|at| now.saturating_duration_since(at)),
             waiting: self.waiting.len(),
-            drops: self.drops.clone(),
+            drops,
         }
     }
 }

@@ -24,10 +24,12 @@ pub(crate) struct PeerTable {
     by_greeted: BTreeSet<(SocketAddr, PeerIndex)>,
     schedule: BTreeSet<(Instant, PeerIndex)>,
     ready: VecDeque<PeerIndex>,
+    /// Of which something else is published than before; `None` where nothing is published at all.
+    published: Option<BTreeSet<PeerIndex>>,
 }
 
 impl PeerTable {
-    pub(crate) fn new(configs: &[PeerConfig]) -> Self {
+    pub(crate) fn new(configs: &[PeerConfig], publishes: bool) -> Self {
         let peers: Vec<Peer> =
             configs.iter().zip(0..).map(|(config, index)| Peer::new(PeerIndex(index), config)).collect();
         let by_id = peers.iter().map(|peer| (peer.id, peer.index)).collect();
@@ -38,6 +40,7 @@ impl PeerTable {
             by_greeted: BTreeSet::new(),
             schedule: BTreeSet::new(),
             ready: VecDeque::new(),
+            published: publishes.then(BTreeSet::new),
         }
     }
 
@@ -95,6 +98,11 @@ impl PeerTable {
             peer.registered_greeted = greeted.to_vec();
             self.by_greeted.extend(peer.registered_greeted.iter().map(|&new| (new, index)));
         }
+        if let Some(published) = &mut self.published
+            && peer.must_publish()
+        {
+            published.insert(index);
+        }
         if let Some(deadline) = peer.deadline()
             && peer.scheduled.is_none_or(|scheduled| deadline < scheduled)
         {
@@ -105,6 +113,11 @@ impl PeerTable {
             peer.scheduled = Some(at);
             self.schedule.insert((at, index));
         }
+    }
+
+    /// The next peer of which something else is published than before.
+    pub(crate) fn pop_published(&mut self) -> Option<PeerIndex> {
+        self.published.as_mut()?.pop_first()
     }
 
     /// The peer may have something to send.

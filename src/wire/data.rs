@@ -1,7 +1,7 @@
 //! The data packet: a count, that many frames, zero padding (PROTOCOL §2.3).
 
 use super::cursor::{DecodeError, Full, Reader, Writer};
-use super::frame::Frame;
+use super::frame::{Frame, UNRELIABLE_OVERHEAD};
 use super::packet::{VERSION, kind};
 
 /// `ver | type | number`, before the first frame.
@@ -88,6 +88,20 @@ impl<'a> DataWriter<'a> {
         self.len += writer.written();
         self.frames = frames;
         Ok(())
+    }
+
+    /// Appends a frame that carries one IP packet of `len` bytes: the room in which the caller writes it. `partial` if its transport checksum is left out
+    /// (PROTOCOL §11.4).
+    ///
+    /// # Errors
+    /// As [`DataWriter::push`].
+    pub fn packet(&mut self, channel: u8, partial: bool, len: usize) -> Result<&mut [u8], Full> {
+        let frames = self.frames.checked_add(1).ok_or(Full)?;
+        let room = self.buffer.get_mut(self.len..).ok_or(Full)?;
+        let data = super::frame::packet_header(room, channel, partial, len)?;
+        self.len += UNRELIABLE_OVERHEAD + len;
+        self.frames = frames;
+        Ok(data)
     }
 
     /// Bytes left for frames; compare with [`Frame::encoded_len`].

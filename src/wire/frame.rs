@@ -16,7 +16,7 @@ const INTRODUCTION: usize = 32 + 32 + 64;
 
 /// Bytes of a reliable_data frame besides its data.
 pub const RELIABLE_OVERHEAD: usize = PREFIX + NUMBERS + LENGTH;
-/// Bytes of an unreliable_data frame besides its data.
+/// Bytes of an unreliable_data or partial_data frame besides its data.
 pub const UNRELIABLE_OVERHEAD: usize = PREFIX + LENGTH;
 /// Bytes of a part frame besides its data.
 pub const PART_OVERHEAD: usize = PREFIX + 4 + 1 + 1 + LENGTH;
@@ -30,6 +30,7 @@ mod kind {
     pub(super) const INTRODUCTION: u8 = 0x05;
     pub(super) const INTRODUCTION_ACK: u8 = 0x06;
     pub(super) const PART: u8 = 0x10;
+    pub(super) const PARTIAL_DATA: u8 = 0x11;
 }
 
 /// One frame of a data packet.
@@ -122,6 +123,13 @@ pub enum Frame<'a> {
         /// At most 65535 bytes.
         data: &'a [u8],
     },
+    /// 0x11: one whole IP packet, but for its TCP or UDP checksum (PROTOCOL §11.4).
+    PartialData {
+        /// `id`.
+        channel: u8,
+        /// At most 65535 bytes.
+        data: &'a [u8],
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -134,6 +142,7 @@ impl<'a> Frame<'a> {
                 Ok(Self::ReliableData { channel, sequence, ack, data: data(reader)? })
             }
             kind::UNRELIABLE_DATA => Ok(Self::UnreliableData { channel, data: data(reader)? }),
+            kind::PARTIAL_DATA => Ok(Self::PartialData { channel, data: data(reader)? }),
             kind::PEERS_LIST_REQUEST => {
                 let (sequence, ack) = numbers(reader)?;
                 Ok(Self::PeersListRequest { channel, sequence, ack })
@@ -169,7 +178,7 @@ impl<'a> Frame<'a> {
     pub const fn encoded_len(&self) -> usize {
         match self {
             Self::ReliableData { data, .. } => RELIABLE_OVERHEAD + data.len(),
-            Self::UnreliableData { data, .. } => UNRELIABLE_OVERHEAD + data.len(),
+            Self::UnreliableData { data, .. } | Self::PartialData { data, .. } => UNRELIABLE_OVERHEAD + data.len(),
             Self::PeersListRequest { .. } => PREFIX + NUMBERS,
             Self::IntroductionRequest { .. } => PREFIX + NUMBERS + INTRODUCTION,
             Self::Introduction { .. } => PREFIX + NUMBERS + INTRODUCTION + 16 + 2,
@@ -190,6 +199,10 @@ impl<'a> Frame<'a> {
             }
             Self::UnreliableData { channel, data } => {
                 writer.put(&[channel, kind::UNRELIABLE_DATA])?;
+                put_data(writer, data)
+            }
+            Self::PartialData { channel, data } => {
+                writer.put(&[channel, kind::PARTIAL_DATA])?;
                 put_data(writer, data)
             }
             Self::PeersListRequest { channel, sequence, ack } => {
@@ -257,6 +270,17 @@ impl IntroductionStatus {
             Self::Unreachable => 4,
         }
     }
+}
+
+/// Writes what stands before the packet in an unreliable_data or partial_data frame, and returns the room behind it.
+pub(super) fn packet_header(room: &mut [u8], channel: u8, partial: bool, len: usize) -> Result<&mut [u8], Full> {
+    let kind = if partial { kind::PARTIAL_DATA } else { kind::UNRELIABLE_DATA };
+    let length = u16::try_from(len).map_err(|_| Full)?;
+    let (head, data) = room.split_first_chunk_mut::<UNRELIABLE_OVERHEAD>().ok_or(Full)?;
+    let data = data.get_mut(..len).ok_or(Full)?;
+    let [high, low] = length.to_be_bytes();
+    *head = [channel, kind, high, low];
+    Ok(data)
 }
 
 fn numbers(reader: &mut Reader<'_>) -> Result<(u32, u32), DecodeError> {

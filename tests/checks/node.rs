@@ -93,6 +93,7 @@ fn node(side: usize, seed: u64, now: Instant) -> Node {
         addresses: vec![IpAddr::V4(overlay(side))],
         channels: ChannelRules::new(vec![reliable]).unwrap_or_default(),
         prefers_aes: side == 0,
+        publishes: false,
     };
     Node::new(config, identity(side), Rng::from_number(seed), now)
 }

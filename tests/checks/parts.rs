@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use handfast::proto::channel::parts::{Reassembly, Splitter};
+use handfast::envelope::Splitter;
+use handfast::proto::channel::parts::Reassembly;
 use handfast::wire::{DecodeError, Frame, Reader};
 
 /// Bytes are read as parts and pauses; then a packet that is cut comes together again, whatever is left of the rest.

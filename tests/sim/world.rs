@@ -294,6 +294,7 @@ impl World {
             addresses: vec![IpAddr::V4(overlay_v4(host)), IpAddr::V6(overlay_v6(host))],
             channels: ChannelRules::new(rules.collect()).unwrap(),
             prefers_aes: self.hosts[host].prefers_aes,
+            publishes: false,
         };
         self.start_with(host, config);
     }

@@ -323,7 +323,7 @@ pub(in crate::io) mod tests {
     fn the_overlay_comes_up_whole_and_leaves_nothing_behind() {
         in_namespace(|| async {
             let before = rules();
-            let tun = Tun::create("hf0").unwrap();
+            let tun = Tun::create("hf0", 1, true).unwrap();
             let prefixes = ["10.77.0.2/32", "10.78.0.0/16", "fd77::2/128"];
             let overlay = Overlay::set_up(&plan(&tun, &["10.77.0.1/24", "fd77::1/64"], &prefixes)).await.unwrap();
 
@@ -354,7 +354,7 @@ pub(in crate::io) mod tests {
             ip("link set far up");
             ip("addr add 192.0.2.1/24 dev eth0");
             ip("link set eth0 up");
-            let tun = Tun::create("hf0").unwrap();
+            let tun = Tun::create("hf0", 1, true).unwrap();
             let overlay = Overlay::set_up(&plan(&tun, &["10.77.0.1/24"], &["0.0.0.0/0"])).await.unwrap();
             // As a DHCP server may inject by option 121.
             ip("route add 10.77.0.2/32 via 192.0.2.9 dev eth0");
@@ -371,7 +371,7 @@ pub(in crate::io) mod tests {
         in_namespace(|| async {
             ip("rule add pref 5200 not fwmark 0x4866 lookup 5200 protocol 72");
             ip("rule add pref 5200 fwmark 0x1 lookup 5200");
-            let tun = Tun::create("hf0").unwrap();
+            let tun = Tun::create("hf0", 1, true).unwrap();
             let overlay = Overlay::set_up(&plan(&tun, &["10.77.0.1/24"], &[])).await.unwrap();
             assert_eq!(rules().matches("not from all fwmark 0x4866").count(), 1, "IPv6 has no part in this overlay");
             overlay.remove().await.unwrap();
@@ -382,7 +382,7 @@ pub(in crate::io) mod tests {
     #[test]
     fn a_rule_that_somebody_deletes_comes_back_while_the_overlay_is_up() {
         in_namespace(|| async {
-            let tun = Tun::create("hf0").unwrap();
+            let tun = Tun::create("hf0", 1, true).unwrap();
             let overlay = Overlay::set_up(&plan(&tun, &["10.77.0.1/24"], &["fd77::2/128"])).await.unwrap();
             for family in ["-4", "-6"] {
                 ip(&format!("{family} rule del pref 5200"));
@@ -402,9 +402,9 @@ pub(in crate::io) mod tests {
     #[test]
     fn two_overlays_do_not_share_a_table() {
         in_namespace(|| async {
-            let first = Tun::create("hf0").unwrap();
+            let first = Tun::create("hf0", 1, true).unwrap();
             let overlay = Overlay::set_up(&plan(&first, &["10.77.0.1/24"], &[])).await.unwrap();
-            let second = Tun::create("hf1").unwrap();
+            let second = Tun::create("hf1", 1, true).unwrap();
             let refused = Overlay::set_up(&plan(&second, &["10.99.0.1/24"], &[])).await;
             assert!(matches!(refused, Err(NetlinkError::TableTaken { table: 5200 })), "{refused:?}");
             assert_eq!(rules().matches("lookup 5200").count(), 1, "the first one is not disturbed");
@@ -420,7 +420,7 @@ pub(in crate::io) mod tests {
             for (name, addresses, prefixes) in
                 [("hf0", &["fd77::1/64"][..], &[][..]), ("hf1", &["10.77.0.1/24"], &["fd77::2/128"])]
             {
-                let tun = Tun::create(name).unwrap();
+                let tun = Tun::create(name, 1, true).unwrap();
                 let refused = Overlay::set_up(&plan(&tun, addresses, prefixes)).await;
                 assert!(matches!(refused, Err(NetlinkError::NoIpv6 { .. })), "{refused:?}");
                 assert_eq!(rules(), before);

@@ -1,4 +1,4 @@
-//! The underlay: one UDP socket for IPv4 and one for IPv6, on the same port.
+//! The underlay: for each thread one UDP socket for IPv4 and one for IPv6, all on the same port.
 //!
 //! - [`socket`] binds them and states their options;
 //! - [`receive`] takes datagrams in batches (`recvmmsg`, GRO);
@@ -10,4 +10,4 @@ pub mod socket;
 
 pub use receive::Receiver;
 pub use send::{SendCounters, Sender};
-pub use socket::{BindError, bind};
+pub use socket::{BindError, Pair, bind};

@@ -20,54 +20,98 @@ pub const SEND_BUFFER: usize = 1 << 20;
 /// How often a pair of free ports is looked for when any will do.
 const ATTEMPTS: usize = 8;
 
-/// Opens both sockets on `port` of all addresses, or on one free port if it is 0. All datagrams carry `mark`, which needs CAP_NET_ADMIN.
+/// One socket for each version of IP that the host speaks, on one port.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// For IPv4.
+    pub v4: Option<Arc<UdpSocket>>,
+    /// For IPv6.
+    pub v6: Option<Arc<UdpSocket>>,
+}
+
+impl Pair {
+    /// The port of both.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn port(&self) -> io::Result<u16> {
+        match self.sockets().next() {
+            Some(socket) => Ok(socket.local_addr()?.port()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// What sends on them.
+    ///
+    /// # Errors
+    /// When the kernel refuses an option.
+    pub fn sender(&self) -> io::Result<Sender> {
+        Sender::new(self.v4.clone(), self.v6.clone())
+    }
+
+    /// What receives on each of them.
+    ///
+    /// # Errors
+    /// When the kernel refuses an option.
+    pub fn receivers(&self) -> io::Result<Vec<Receiver>> {
+        self.sockets().map(|socket| Receiver::new(Arc::clone(socket))).collect()
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = &Arc<UdpSocket>> {
+        [&self.v4, &self.v6].into_iter().flatten()
+    }
+}
+
+/// Opens `count` pairs of sockets on `port` of all addresses, or on one free port if it is 0. All datagrams carry `mark`, which needs CAP_NET_ADMIN.
 ///
-/// A host that lacks one of the two IP versions gets a single socket.
+/// What one peer sends always comes to the same pair: the kernel chooses by both addresses and ports.
 ///
 /// # Errors
 /// See [`BindError`].
-///
-/// # Panics
-/// Outside of a tokio runtime.
-pub fn bind(port: u16, mark: Option<u32>) -> Result<(Receiver, Sender), BindError> {
+pub fn bind(port: u16, mark: Option<u32>, count: usize) -> Result<Vec<Pair>, BindError> {
     let mut attempt = 1;
-    let (v4, v6) = loop {
-        match bind_pair(port, mark) {
+    let first = loop {
+        match bind_pair(port, mark, false) {
             Err(BindError::PortTaken { .. }) if port == 0 && attempt < ATTEMPTS => attempt += 1,
             result => break result?,
         }
     };
-    let error = |error| BindError::Io { what: "prepare the UDP sockets", error };
-    let sender = Sender::new(v4.clone(), v6.clone()).map_err(error)?;
-    let receiver = Receiver::new(v4, v6).map_err(error)?;
-    Ok((receiver, sender))
+    if count <= 1 {
+        return Ok(vec![first]);
+    }
+    // Sockets that share a port would share it with another daemon, too: so the port was taken alone first.
+    let port = first.port().map_err(|error| BindError::Io { what: "read the port", error })?;
+    drop(first);
+    (0..count).map(|_| bind_pair(port, mark, true)).collect()
 }
 
-type Shared = Option<Arc<UdpSocket>>;
-
-fn bind_pair(port: u16, mark: Option<u32>) -> Result<(Shared, Shared), BindError> {
-    let v4 = bind_one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), mark)?;
+fn bind_pair(port: u16, mark: Option<u32>, shared: bool) -> Result<Pair, BindError> {
+    let v4 = bind_one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), mark, shared)?;
     let port = match &v4 {
-        Some(socket) => local_port(socket).map_err(|error| BindError::Io { what: "read the port", error })?,
+        Some(socket) => socket.local_addr().map_err(|error| BindError::Io { what: "read the port", error })?.port(),
         None => port,
     };
-    let v6 = bind_one(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), mark)?;
+    let v6 = bind_one(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), mark, shared)?;
     if v4.is_none() && v6.is_none() {
         return Err(BindError::NoProtocol);
     }
-    Ok((v4.map(Arc::new), v6.map(Arc::new)))
+    Ok(Pair { v4: v4.map(Arc::new), v6: v6.map(Arc::new) })
 }
 
 /// `None` if the host does not speak this version of IP.
-fn bind_one(address: SocketAddr, mark: Option<u32>) -> Result<Option<UdpSocket>, BindError> {
+fn bind_one(address: SocketAddr, mark: Option<u32>, shared: bool) -> Result<Option<UdpSocket>, BindError> {
     let failed = |what| move |error| BindError::Io { what, error };
     let socket = match Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)) {
         Ok(socket) => socket,
         Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(failed("open a UDP socket")(error)),
     };
+    socket.set_nonblocking(true).map_err(failed("keep a UDP socket from blocking"))?;
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(failed("keep IPv4 off the IPv6 socket"))?;
+    }
+    if shared {
+        socket.set_reuse_port(true).map_err(failed("share a port between threads"))?;
     }
     if let Some(mark) = mark {
         socket.set_mark(mark).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
@@ -105,10 +149,6 @@ pub(super) fn prepare(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     // Nobody reads the timestamps, and taking them costs each packet of the host.
     let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
     Ok(state)
-}
-
-pub(super) fn local_port(socket: &UdpSocket) -> io::Result<u16> {
-    Ok(socket.local_addr()?.port())
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -154,18 +194,23 @@ mod tests {
     use super::*;
     use crate::io::netlink::tests::in_namespace;
 
-    #[tokio::test]
-    async fn both_sockets_share_one_port_and_a_second_pair_cannot_have_it() {
-        let (receiver, _sender) = bind(0, None).unwrap();
-        let port = receiver.port().unwrap();
-        assert_ne!(port, 0);
-        assert!(matches!(bind(port, None), Err(BindError::PortTaken { port: taken }) if taken == port));
+    #[test]
+    fn all_sockets_share_one_port_and_another_daemon_cannot_have_it() {
+        for count in [1, 3] {
+            let pairs = bind(0, None, count).unwrap();
+            let port = pairs[0].port().unwrap();
+            assert_ne!(port, 0);
+            assert!(pairs.len() == count && pairs.iter().all(|pair| pair.port().unwrap() == port));
+            for count in [1, 2] {
+                assert!(matches!(bind(port, None, count), Err(BindError::PortTaken { port: taken }) if taken == port));
+            }
+        }
     }
 
     #[test]
     fn datagrams_are_marked_and_buffers_have_their_stated_size() {
         in_namespace(|| async {
-            let socket = bind_one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), Some(0x4866)).unwrap().unwrap();
+            let socket = bind_one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), Some(0x4866), false).unwrap().unwrap();
             let socket = Socket::from(socket);
             assert_eq!(socket.mark().unwrap(), 0x4866);
             // The kernel doubles what it is asked for, for its own overhead.

@@ -1,17 +1,14 @@
-//! IP packets that are larger than the path: cut into parts and put together again (PROTOCOL §11.2).
+//! Putting IP packets together again that came in parts (PROTOCOL §11.2).
 //!
 //! Nothing is repeated: a packet of which a part is lost is lost. [`Reassembly`] keeps what is incomplete for a short while, within fixed bounds, the
 //! oldest making room.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::send::relax;
-use crate::wire::Frame;
+use crate::envelope::MAX_PARTS;
 
-/// The most parts of a packet.
-const MAX_COUNT: usize = 64;
 /// The longest packet.
 const MAX_PACKET: usize = 65535;
 /// Incomplete packets of a session.
@@ -25,47 +22,7 @@ const PART_COST: usize = size_of::<Box<[u8]>>();
 const LIFETIME: Duration = Duration::from_secs(2);
 
 // A packet of the largest size and count can always be put together.
-const _: () = assert!(MAX_PACKET + ENTRY_COST + MAX_COUNT * PART_COST < ROOM);
-
-/// Cuts packets, and numbers them for a session.
-#[derive(Debug, Default)]
-pub struct Splitter {
-    next: u32,
-}
-
-impl Splitter {
-    /// The part frames of `packet` on `channel`, none with more than `limit` bytes of data; `None` as with [`split`].
-    pub fn cut<'a>(
-        &mut self,
-        channel: u8,
-        packet: &'a [u8],
-        limit: usize,
-    ) -> Option<impl ExactSizeIterator<Item = Frame<'a>> + use<'a>> {
-        let sizes = split(packet.len(), limit)?;
-        let number = self.next;
-        self.next = self.next.wrapping_add(1);
-        let count = sizes.len() as u8;
-        Some(sizes.enumerate().map(move |(index, range)| Frame::Part {
-            channel,
-            number,
-            index: index as u8,
-            count,
-            data: &packet[range],
-        }))
-    }
-}
-
-/// Where to cut a packet of `length` bytes so that no part is longer than `limit` and all are as equal as can be.
-///
-/// `None` if one part would do, 64 would not, or the packet is longer than 65535 bytes.
-pub fn split(length: usize, limit: usize) -> Option<impl ExactSizeIterator<Item = Range<usize>> + use<>> {
-    let count = length.checked_add(limit.checked_sub(1)?)? / limit;
-    if !(2..=MAX_COUNT).contains(&count) || length > MAX_PACKET {
-        return None;
-    }
-    // `count` is at most 64, so the products stay small.
-    Some((0..count).map(move |index| index * length / count..(index + 1) * length / count))
-}
+const _: () = assert!(MAX_PACKET + ENTRY_COST + MAX_PARTS * PART_COST < ROOM);
 
 /// Why a part was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +83,7 @@ impl Reassembly {
     ) -> Result<Option<Vec<u8>>, PartFault> {
         self.handle_timeout(now);
         let (index, count) = (usize::from(index), usize::from(count));
-        if !(2..=MAX_COUNT).contains(&count) || index >= count || data.is_empty() {
+        if !(2..=MAX_PARTS).contains(&count) || index >= count || data.is_empty() {
             return Err(PartFault::Malformed);
         }
         let found = self.incomplete.iter().position(|packet| packet.number == number);
@@ -206,6 +163,8 @@ mod tests {
 
     use super::*;
     use crate::base::Rng;
+    use crate::envelope::{Splitter, split};
+    use crate::wire::Frame;
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin for a virtual clock")]
     fn epoch() -> Instant {
@@ -217,7 +176,7 @@ mod tests {
     }
 
     /// Number, index, count and data of each part.
-    fn cut(splitter: &mut Splitter, packet: &[u8], limit: usize) -> Vec<(u32, u8, u8, Vec<u8>)> {
+    fn cut(splitter: &Splitter, packet: &[u8], limit: usize) -> Vec<(u32, u8, u8, Vec<u8>)> {
         let parts = splitter.cut(128, packet, limit).unwrap();
         let fields = parts.map(|frame| {
             let Frame::Part { channel: 128, number, index, count, data } = frame else { panic!("{frame:?}") };
@@ -240,10 +199,10 @@ mod tests {
 
     #[test]
     fn each_packet_gets_a_number_of_its_own() {
-        let mut splitter = Splitter { next: u32::MAX };
-        assert_eq!(cut(&mut splitter, &packet(1, 30), 20)[1].0, u32::MAX);
+        let splitter = Splitter::starting_at(u32::MAX);
+        assert_eq!(cut(&splitter, &packet(1, 30), 20)[1].0, u32::MAX);
         assert!(splitter.cut(128, &packet(1, 20), 20).is_none());
-        assert_eq!(cut(&mut splitter, &packet(1, 30), 20)[1].0, 0);
+        assert_eq!(cut(&splitter, &packet(1, 30), 20)[1].0, 0);
     }
 
     #[test]
@@ -327,10 +286,10 @@ mod tests {
             limit in 320usize..1185,
             loss in 0u32..20,
         ) {
-            let (mut now, mut rng, mut splitter) = (epoch(), Rng::from_number(seed), Splitter::default());
+            let (mut now, mut rng, splitter) = (epoch(), Rng::from_number(seed), Splitter::default());
             let packets: Vec<_> = lengths.iter().zip(0..).map(|(length, tag)| packet(tag, *length)).collect();
             let mut parts = Vec::new();
-            for part in packets.iter().filter(|packet| packet.len() > limit).flat_map(|packet| cut(&mut splitter, packet, limit)) {
+            for part in packets.iter().filter(|packet| packet.len() > limit).flat_map(|packet| cut(&splitter, packet, limit)) {
                 let copies = if rng.below(100) < loss { 0 } else { 1 + usize::from(rng.below(10) == 0) };
                 parts.extend(vec![part; copies]);
             }

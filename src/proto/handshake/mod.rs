@@ -15,6 +15,9 @@ pub(crate) const CAP_AES: u32 = 0x0000_0001;
 /// The peer understands part frames.
 pub(crate) const CAP_PARTS: u32 = 0x0000_0002;
 
+/// The peer computes transport checksums that were left out (PROTOCOL §11.4).
+pub(crate) const CAP_PARTIAL: u32 = 0x0000_0008;
+
 /// What every handshake of this node needs to know of itself.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -26,7 +29,7 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn new(identity: IdentitySecret, net: Net, prefers_aes: bool) -> Self {
-        let caps = if prefers_aes { CAP_AES | CAP_PARTS } else { CAP_PARTS };
+        let caps = if prefers_aes { CAP_AES } else { 0 } | CAP_PARTS | CAP_PARTIAL;
         Self { id: identity.id(), identity, net, caps }
     }
 }

@@ -16,21 +16,23 @@ pub(crate) mod epoch;
 mod quantum;
 mod rekey;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use epoch::{Epoch, Opened};
+use epoch::Epoch;
 
 use self::quantum::Offered;
 use self::rekey::PendingRekey;
 use super::bucket::Bucket;
-use super::channel::parts::{Reassembly, Splitter};
+use super::channel::parts::Reassembly;
 use super::channel::{Channels, Scope};
 use super::event::{Dropped, Ended};
-use super::handshake::{CAP_PARTS, Local};
+use super::handshake::{CAP_PARTIAL, CAP_PARTS, Local};
 use super::path::Path;
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::crypto::aead::Cipher;
 use crate::crypto::schedule::{Chain, Epoch0, Role, Transcript};
+use crate::envelope::{Activity, Opened, Splitter};
 use crate::wire::record::{CloseReason, Record};
 use crate::wire::sealed::{MAX_PLAINTEXT, SealedHeader};
 
@@ -43,6 +45,8 @@ const PREVIOUS_EPOCH: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(10);
 /// Expiries of the retransmission timer in a row that end a session which is not sent on while user records wait on it.
 const ABANDONED_EXPIRIES: u32 = 3;
+/// How often a session is looked at that other threads carry bytes on.
+const LOOK: Duration = Duration::from_secs(1);
 /// Silence after receiving, before a keepalive.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -124,11 +128,14 @@ pub(crate) struct Session {
     rekeys: Bucket,
     pub(crate) channels: Channels,
     pub(crate) reassembly: Reassembly,
-    pub(crate) splitter: Splitter,
+    pub(crate) splitter: Arc<Splitter>,
     pub(crate) path: Path,
     caps: u32,
-    last_received: Instant,
-    last_sent: Instant,
+    pub(crate) activity: Arc<Activity>,
+    /// When to look at the activity next, if it is awake, and what it had noted when it was looked at last.
+    look_at: Option<Instant>,
+    looked: u64,
+    /// A keepalive that is due whatever the activity says.
     keepalive_at: Option<Instant>,
     /// The peer has left this session for another one.
     superseded: bool,
@@ -155,11 +162,12 @@ impl Session {
             rekeys: Bucket::default(),
             channels: Channels::new(now),
             reassembly: Reassembly::new(),
-            splitter: Splitter::default(),
+            splitter: Arc::default(),
             path: Path::new(link),
             caps: 0,
-            last_received: now,
-            last_sent: now,
+            activity: Arc::new(Activity::new(now)),
+            look_at: None,
+            looked: 0,
             keepalive_at: None,
             superseded: false,
             finish_sent: false,
@@ -183,18 +191,19 @@ impl Session {
 
     /// Opens a datagram under one of the epochs; on success the peer has proven itself in it.
     pub(crate) fn open(
-        &mut self,
+        &self,
         now: Instant,
         which: Which,
         header: &SealedHeader,
         datagram: &mut [u8],
-    ) -> Result<Opened, Dropped> {
+    ) -> Result<(Opened, u64), Dropped> {
         let epoch = match which {
-            Which::Current => Some(&mut self.current),
-            Which::Next => self.next.as_mut(),
-            Which::Previous => self.previous.as_mut().map(|(epoch, _)| epoch),
+            Which::Current => Some(&self.current),
+            Which::Next => self.next.as_ref(),
+            Which::Previous => self.previous.as_ref().map(|(epoch, _)| epoch),
         };
-        epoch.ok_or(Dropped::UnknownSession)?.open(now, header, datagram)
+        let epoch = epoch.ok_or(Dropped::UnknownSession)?;
+        epoch.open(now, header, datagram).map(|opened| (opened, epoch.number))
     }
 
     /// Notes a valid packet. True if it confirmed the session (PROTOCOL §4.5, initiator).
@@ -202,12 +211,12 @@ impl Session {
         &mut self,
         now: Instant,
         which: Which,
-        opened: Opened,
+        highest: bool,
         link: Link,
         rng: &mut Rng,
     ) -> bool {
-        self.last_received = now;
-        self.path.on_packet(now, link, opened.highest, rng);
+        self.activity.on_received(now);
+        self.path.on_packet(now, link, highest, rng);
         let mut confirmed = false;
         if which == Which::Next {
             self.promote(now);
@@ -252,11 +261,6 @@ impl Session {
         }
     }
 
-    /// User data, or control, was received: somebody waits for a sign of life.
-    pub(crate) fn on_content(&mut self, now: Instant) {
-        self.keepalive_at.get_or_insert(now + KEEPALIVE);
-    }
-
     /// Timers of everything inside. An error ends the session.
     pub(crate) fn handle_timeout(
         &mut self,
@@ -279,10 +283,26 @@ impl Session {
             return Err(Ended::Silent);
         }
         self.reassembly.handle_timeout(now);
+        self.look(now);
         if active && self.may_rekey() && self.current.wants_rekey(now) {
             self.start_rekey(now, local, rng);
         }
         Ok(())
+    }
+
+    /// Another thread has carried bytes on it, after a pause.
+    pub(crate) fn on_awake(&mut self, now: Instant) {
+        self.look_at.get_or_insert(now + LOOK);
+    }
+
+    /// Sees to it that what other threads noted moves the timers, as long as they note anything.
+    fn look(&mut self, now: Instant) {
+        if self.look_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let events = self.activity.events();
+        let asleep = std::mem::replace(&mut self.looked, events) == events && self.activity.sleep(events);
+        self.look_at = (!asleep).then(|| now + LOOK);
     }
 
     /// When the session is over unless something happens.
@@ -291,19 +311,20 @@ impl Session {
             Stage::Offered(_) => self.made + HALF_OPEN,
             Stage::AwaitsOffer | Stage::Finishing => self.made + UNCONFIRMED,
             Stage::Confirmed(_) if active => self.current.refused_at(),
-            Stage::Confirmed(_) => self.current.refused_at().min(self.last_received + LINGER),
+            Stage::Confirmed(_) => self.current.refused_at().min(self.activity.received() + LINGER),
         }
     }
 
     /// The earliest moment at which [`Self::handle_timeout`] or a transmission has something to do.
     pub(crate) fn deadline(&self, active: bool, keepalive: Option<Duration>) -> Instant {
         let rekey = self.current.rekey_at().filter(|_| active && self.may_rekey());
-        let keepalive = keepalive.filter(|_| active).map(|interval| self.last_sent + interval);
+        let keepalive = keepalive.filter(|_| active).map(|interval| self.activity.sent() + interval);
         [
             rekey,
             keepalive,
-            self.keepalive_at.filter(|_| self.is_confirmed()),
+            self.owed_at().filter(|_| self.is_confirmed()),
             self.previous.as_ref().map(|&(_, until)| until),
+            self.look_at,
             self.channels.deadline(),
             self.reassembly.deadline(),
             self.path.deadline(),
@@ -315,31 +336,43 @@ impl Session {
 
     /// Whether a keepalive is due (PROTOCOL §8.3); `interval` is the configured one.
     pub(crate) fn keepalive_due(&self, now: Instant, interval: Option<Duration>) -> Option<KeepaliveKind> {
-        if interval.is_some_and(|interval| now >= self.last_sent + interval) {
+        if interval.is_some_and(|interval| now >= self.activity.sent() + interval) {
             return Some(KeepaliveKind::Configured);
         }
-        self.keepalive_at.filter(|&at| now >= at).map(|_| KeepaliveKind::Answer)
+        self.owed_at().filter(|&at| now >= at).map(|_| KeepaliveKind::Answer)
+    }
+
+    /// When the peer is to hear something, if nothing is sent before.
+    fn owed_at(&self) -> Option<Instant> {
+        let owing = self.activity.owing().map(|since| since + KEEPALIVE);
+        [self.keepalive_at, owing].into_iter().flatten().min()
     }
 
     /// Seals the plaintext at `HEADER..` of `buffer`, in the epoch of `lane`.
     pub(crate) fn seal(&mut self, now: Instant, lane: Lane, buffer: &mut [u8], len: usize) -> Result<usize, Dropped> {
         let finishing = matches!(self.stage, Stage::Finishing);
-        let epoch = match (&mut self.next, lane) {
+        let epoch = match (&self.next, lane) {
             (Some(next), Lane::User) if finishing => next,
-            _ => &mut self.current,
+            _ => &self.current,
         };
         let total = epoch.seal(now, buffer, len)?;
-        self.last_sent = now;
+        self.activity.on_sealed(now);
         self.keepalive_at = None;
         Ok(total)
     }
 
     /// Notes that what was sealed last is worth keeping the session alive.
-    pub(crate) fn mark_used(&mut self) {
-        match &mut self.next {
-            Some(next) if matches!(self.stage, Stage::Finishing) => next.used = true,
-            _ => self.current.used = true,
+    pub(crate) fn mark_used(&self) {
+        match &self.next {
+            Some(next) if matches!(self.stage, Stage::Finishing) => next.sealer.mark_used(),
+            _ => self.current.sealer.mark_used(),
         }
+    }
+
+    /// User data was sent, which the peer should react to.
+    pub(crate) fn on_user_sent(&self, now: Instant) {
+        self.activity.on_user_sent(now, 0);
+        self.mark_used();
     }
 
     /// All control records that were due have been sent, `finish` among them.
@@ -411,6 +444,16 @@ impl Session {
         self.caps & CAP_PARTS != 0
     }
 
+    /// Whether the peer computes the transport checksums that are left out.
+    pub(crate) fn takes_partial(&self) -> bool {
+        self.caps & CAP_PARTIAL != 0
+    }
+
+    /// Largest IP packet that the path carries in one datagram; `None` while that is being found out.
+    pub(crate) fn inner_mtu(&self) -> Option<usize> {
+        None
+    }
+
     /// Largest plaintext of a sealed packet on the present path, in bytes.
     pub(crate) fn datagram_limit(&self) -> usize {
         MAX_PLAINTEXT
@@ -427,9 +470,20 @@ impl Session {
     }
 
     fn epochs(&self) -> impl Iterator<Item = (Which, SessionIndex)> + '_ {
-        let next = self.next.as_ref().map(|epoch| (Which::Next, epoch.receive));
-        let previous = self.previous.as_ref().map(|(epoch, _)| (Which::Previous, epoch.receive));
-        [Some((Which::Current, self.current.receive)), next, previous].into_iter().flatten()
+        let next = self.next.as_ref().map(|epoch| (Which::Next, epoch.receive()));
+        let previous = self.previous.as_ref().map(|(epoch, _)| (Which::Previous, epoch.receive()));
+        [Some((Which::Current, self.current.receive())), next, previous].into_iter().flatten()
+    }
+
+    /// The epoch that is sealed in.
+    pub(crate) fn present(&self) -> &Epoch {
+        &self.current
+    }
+
+    /// The epochs whose datagrams any thread may open: the node itself has heard the peer in them, or is about to leave them.
+    pub(crate) fn published_epochs(&self) -> impl Iterator<Item = &Epoch> {
+        let previous = self.previous.as_ref().map(|(epoch, _)| epoch);
+        [Some(&self.current), previous].into_iter().flatten().filter(|epoch| epoch.number > 0)
     }
 
     /// The present epoch, for tests that force it into a state.

@@ -27,7 +27,7 @@ pub(crate) struct PendingRekey {
 impl Session {
     /// Whether a rekey may start: confirmed, none under way, and the peer was heard in the present epoch.
     pub(super) fn may_rekey(&self) -> bool {
-        self.is_confirmed() && self.rekey.is_none() && self.next.is_none() && self.current.heard
+        self.is_confirmed() && self.rekey.is_none() && self.next.is_none() && self.current.opener.has_heard()
     }
 
     pub(crate) fn start_rekey(&mut self, now: Instant, local: &Local, rng: &mut Rng) {

@@ -1,0 +1,283 @@
+//! From the underlay to the interface: receive, open, check, put together, write.
+
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::Shared;
+use super::mailbox::OpenedMail;
+use super::table::{Owner, View};
+use crate::base::{Dropped, Ecn, Link, PeerIndex};
+use crate::envelope::{Opening, Traffic};
+use crate::io::offload::Coalescer;
+use crate::io::tun::Queue;
+use crate::io::udp::Receiver;
+use crate::ip::{IpPacket, ecn};
+use crate::wire::Frame;
+use crate::wire::data::{DATA_HEADER, DataWriter};
+use crate::wire::packet::Packet;
+use crate::wire::sealed::{HEADER, SealedHeader};
+
+/// Channels from here on are unreliable (PROTOCOL §9.2).
+const FIRST_UNRELIABLE: u8 = 128;
+/// Datagrams of one peer in one train: room for them is made at once.
+const TRAIN: usize = 64;
+
+/// The receiving side of a data thread.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Who sent the last packet, and from which address, as of which table: permitted.
+    permitted: Option<(u64, PeerIndex, IpAddr)>,
+}
+
+/// Datagrams of one epoch that came one after another.
+struct Run<'view, 'batch> {
+    owner: &'view Owner,
+    opening: Opening<'view>,
+    opened: Vec<Plaintext<'batch>>,
+    /// Where one of them came from, if that interests the control thread.
+    elsewhere: Option<Link>,
+}
+
+/// A datagram that opened.
+struct Plaintext<'batch> {
+    counter: u64,
+    link: Link,
+    highest: bool,
+    bytes: &'batch mut [u8],
+}
+
+/// What a run held.
+#[derive(Default)]
+struct Received {
+    traffic: Traffic,
+    /// The peer waits for a sign of life.
+    content: bool,
+}
+
+/// Where what was received goes.
+pub(super) struct Way<'a> {
+    pub(super) now: Instant,
+    pub(super) shared: &'a Shared,
+    pub(super) queue: &'a Queue,
+}
+
+impl Inbound {
+    pub(super) const fn new() -> Self {
+        Self { permitted: None }
+    }
+
+    /// Carries what one system call yields.
+    pub(super) fn carry(&mut self, receiver: &mut Receiver, way: &Way<'_>) {
+        let view = way.shared.table.read();
+        let mut run: Option<Run<'_, '_>> = None;
+        for (link, datagram) in receiver.receive() {
+            let Ok(Packet::Sealed(header)) = Packet::decode(datagram) else {
+                leave_stranger(way.shared, link, datagram);
+                continue;
+            };
+            if run.as_ref().is_none_or(|run| run.owner.receiving.index != header.index) {
+                if let Some(done) = run.take() {
+                    self.finish(&view, done, way);
+                }
+                run = view.owner(header.index).map(Run::new);
+            }
+            match &mut run {
+                Some(run) => run.open(way, &header, link, datagram),
+                None => leave_stranger(way.shared, link, datagram),
+            }
+        }
+        if let Some(done) = run {
+            self.finish(&view, done, way);
+        }
+    }
+
+    /// Hands on what a run of datagrams held.
+    fn finish(&mut self, view: &View, run: Run<'_, '_>, way: &Way<'_>) {
+        let Run { owner, opening, mut opened, elsewhere } = run;
+        drop(opening);
+        if opened.is_empty() {
+            return;
+        }
+        // The order in which they were sealed: what the road has changed would break up trains.
+        if !opened.is_sorted_by_key(|plaintext| plaintext.counter) {
+            opened.sort_by_key(|plaintext| plaintext.counter);
+        }
+        let traffic = Traffic { rx_datagrams: opened.len() as u64, ..Traffic::default() };
+        let mut received = Received { traffic, content: false };
+        let mut write = |slices: &[IoSlice<'_>]| way.queue.write(slices, &way.shared.tun);
+        let mut coalescer = Coalescer::new(way.shared.offload);
+        for plaintext in opened {
+            self.packets(view, owner, plaintext, way.shared, &mut received, |packet, is_partial| {
+                coalescer.push(packet, is_partial, &mut write).is_ok()
+            });
+        }
+        coalescer.finish(&mut write);
+        owner.receiving.counters.add(&received.traffic);
+        let activity = &owner.receiving.activity;
+        activity.on_received(way.now);
+        if received.content {
+            activity.on_content(way.now);
+        }
+        if activity.must_wake() {
+            way.shared.mailbox.awake(owner.peer);
+        }
+        if let Some(link) = elsewhere {
+            // A packet without frames says only how it came.
+            let mut plaintext = vec![0; DATA_HEADER];
+            DataWriter::new(&mut plaintext).finish();
+            leave_opened(way.shared, owner, link, true, plaintext);
+        }
+    }
+
+    /// Gives the IP packets of one datagram to `each`, and everything else in it to the control thread.
+    fn packets<'batch>(
+        &mut self,
+        view: &View,
+        owner: &Owner,
+        plaintext: Plaintext<'batch>,
+        shared: &Shared,
+        received: &mut Received,
+        mut each: impl FnMut(IpPacket<'batch>, bool) -> bool,
+    ) {
+        let Plaintext { link, highest, bytes, .. } = plaintext;
+        let drops = &owner.receiving.counters.drops;
+        if link.ecn != Ecn::NotEct {
+            mark_packets(bytes, link.ecn);
+        }
+        let bytes: &'batch [u8] = bytes;
+        let Ok(Packet::Data(mut frames)) = Packet::decode(bytes) else {
+            // Path checks, and what is malformed.
+            leave_opened(shared, owner, link, highest, bytes.to_vec());
+            return;
+        };
+        let mut packet = |data: &'batch [u8], is_partial| {
+            received.content = true;
+            let handed_on = self
+                .admit(view, owner.peer, data, link.ecn, shared)
+                .and_then(|inner| if each(inner, is_partial) { Ok(()) } else { Err(Dropped::BadInner) });
+            match handed_on {
+                Ok(()) => {
+                    received.traffic.rx_packets += 1;
+                    received.traffic.rx_bytes += data.len() as u64;
+                }
+                Err(reason) => drops.count(reason),
+            }
+        };
+        let mut others = 0;
+        for frame in frames.by_ref() {
+            match frame {
+                Ok(Frame::UnreliableData { channel, data }) if channel >= FIRST_UNRELIABLE => packet(data, false),
+                Ok(Frame::PartialData { channel, data }) if channel >= FIRST_UNRELIABLE => packet(data, true),
+                Ok(_) => others += 1,
+                Err(_) => drops.count(Dropped::BadFrame),
+            }
+        }
+        drops.count_many(Dropped::BadFrame, u64::from(frames.remaining()).saturating_sub(1));
+        if others > 0 {
+            leave_opened(shared, owner, link, highest, without_packets(bytes));
+        }
+    }
+
+    /// PROTOCOL §11.3.
+    fn admit<'a>(
+        &mut self,
+        view: &View,
+        peer: PeerIndex,
+        packet: &'a [u8],
+        outer: Ecn,
+        shared: &Shared,
+    ) -> Result<IpPacket<'a>, Dropped> {
+        let inner = IpPacket::parse(packet).map_err(|_| Dropped::BadInner)?;
+        let source = inner.src();
+        if self.permitted != Some((view.generation, peer, source)) {
+            // An own address may lie in a peer's wider prefix and is still nobody else's.
+            if !view.permits(peer, source) || shared.addresses.contains(&source) {
+                return Err(Dropped::SpoofedSource);
+            }
+            self.permitted = Some((view.generation, peer, source));
+        }
+        // What can bear the mark has it by now.
+        if outer == Ecn::Ce && inner.ecn() != Ecn::Ce { Err(Dropped::Congestion) } else { Ok(inner) }
+    }
+}
+
+impl<'view, 'batch> Run<'view, 'batch> {
+    fn new(owner: &'view Owner) -> Self {
+        let opening = owner.receiving.opener.lock();
+        Self { owner, opening, opened: Vec::with_capacity(TRAIN), elsewhere: None }
+    }
+
+    fn open(&mut self, way: &Way<'_>, header: &SealedHeader, link: Link, datagram: &'batch mut [u8]) {
+        match self.opening.open(way.now, header, datagram) {
+            Ok(opened) => {
+                if opened.highest && self.owner.receiving.is_elsewhere(link) {
+                    self.elsewhere = Some(link);
+                }
+                let bytes = datagram.get_mut(HEADER..HEADER + opened.len).unwrap_or_default();
+                self.opened.push(Plaintext { counter: header.counter, link, highest: opened.highest, bytes });
+            }
+            // Whoever sent it has proven nothing, so it is nobody's.
+            Err(reason) => way.shared.drops.count(reason),
+        }
+    }
+}
+
+/// The mark of the datagram passes to the packets in it (RFC 6040).
+fn mark_packets(plaintext: &mut [u8], outer: Ecn) {
+    let start = plaintext.as_ptr() as usize;
+    let mut at = [(0, 0); TRAIN];
+    let mut count = 0;
+    if let Ok(Packet::Data(frames)) = Packet::decode(plaintext) {
+        for packet in frames.map_while(Result::ok).filter_map(packet_of).take(TRAIN) {
+            at[count] = (packet.as_ptr() as usize - start, packet.len());
+            count += 1;
+        }
+    }
+    for (offset, len) in at.into_iter().take(count) {
+        let Some(packet) = plaintext.get_mut(offset..offset + len) else { continue };
+        let Ok(inner) = IpPacket::parse(packet).map(|inner| inner.ecn()) else { continue };
+        if let Some(marked) = ecn::decapsulate(outer, inner).filter(|marked| *marked != inner) {
+            ecn::mark(packet, marked);
+        }
+    }
+}
+
+fn packet_of(frame: Frame<'_>) -> Option<&[u8]> {
+    match frame {
+        Frame::UnreliableData { channel, data } | Frame::PartialData { channel, data }
+            if channel >= FIRST_UNRELIABLE =>
+        {
+            Some(data)
+        }
+        _ => None,
+    }
+}
+
+/// The same data packet, but for the IP packets that were taken out of it.
+fn without_packets(plaintext: &[u8]) -> Vec<u8> {
+    let mut rest = vec![0; plaintext.len()];
+    let mut writer = DataWriter::new(&mut rest);
+    if let Ok(Packet::Data(frames)) = Packet::decode(plaintext) {
+        for frame in frames.map_while(Result::ok).filter(|frame| packet_of(*frame).is_none()) {
+            // There is room for a part of what was there.
+            let _ = writer.push(&frame);
+        }
+    }
+    let len = writer.finish();
+    rest.truncate(len);
+    rest
+}
+
+fn leave_opened(shared: &Shared, owner: &Owner, link: Link, highest: bool, plaintext: Vec<u8>) {
+    let mail = OpenedMail { peer: owner.peer, session: owner.receiving.session, link, highest, plaintext };
+    if let Err(reason) = shared.mailbox.opened(mail) {
+        owner.receiving.counters.drops.count(reason);
+    }
+}
+
+fn leave_stranger(shared: &Shared, link: Link, datagram: &[u8]) {
+    if let Err(reason) = shared.mailbox.stranger(link, datagram) {
+        shared.drops.count(reason);
+    }
+}
