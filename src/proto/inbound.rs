@@ -389,7 +389,9 @@ impl<T: TunSink> Delivery<'_, T> {
             Frame::PeersListRequest { .. }
             | Frame::IntroductionRequest { .. }
             | Frame::Introduction { .. }
-            | Frame::IntroductionAck { .. } => self.drops.count(Dropped::Ignored),
+            | Frame::IntroductionAck { .. }
+            | Frame::Probe { .. }
+            | Frame::ProbeAnswer { .. } => self.drops.count(Dropped::Ignored),
         }
         Ok(())
     }
