@@ -1,6 +1,7 @@
 //! Layer 1: looking at the IP packets inside the tunnel. Imports `base`.
 
 pub mod icmp;
+pub mod mss;
 pub mod packet;
 
 pub use packet::{IpError, IpPacket};
