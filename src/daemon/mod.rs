@@ -138,6 +138,7 @@ fn node_config(config: &Config, endpoints: &Endpoints) -> Result<NodeConfig, Dae
         addresses: config.interface.addresses.iter().map(IpNet::addr).collect(),
         channels: ChannelRules::new(config.channels.iter().map(|rule| rule.matches.clone()).collect())?,
         prefers_aes: hardware_prefers_aes(),
+        ..NodeConfig::default()
     })
 }
 

@@ -10,8 +10,11 @@ use crate::base::{PeerId, PeerIndex};
 use crate::crypto::aead::Cipher;
 use crate::overlay::flow::ChannelRules;
 
+/// The largest datagram of a node that was not told otherwise: a jumbo frame of 9000 bytes, less the headers of IPv4 and UDP.
+const MAX_DATAGRAM: usize = 8972;
+
 /// What a node is made from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The peers; their place here is their [`PeerIndex`].
     pub peers: Vec<PeerConfig>,
@@ -21,6 +24,21 @@ pub struct NodeConfig {
     pub channels: ChannelRules,
     /// Whether AES-256-GCM is fast on this hardware (PROTOCOL §5.1).
     pub prefers_aes: bool,
+    /// The largest datagram that is ever sent, in bytes of UDP payload; how much of it a path carries is found out (PROTOCOL §8.5). With 1228 or less nothing is asked, and all
+    /// datagrams are as small as every path carries.
+    pub max_datagram: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            addresses: Vec::new(),
+            channels: ChannelRules::default(),
+            prefers_aes: false,
+            max_datagram: MAX_DATAGRAM,
+        }
+    }
 }
 
 /// One static peer.
@@ -45,6 +63,13 @@ pub enum Command {
         peer: PeerIndex,
         /// All of them.
         endpoints: Vec<SocketAddr>,
+    },
+    /// The host refused to send a datagram, because it is too large for the way to `remote`.
+    TooBig {
+        /// Where it was to go.
+        remote: SocketAddr,
+        /// Its length.
+        len: usize,
     },
     /// Say goodbye to every peer; nothing new begins after this.
     Shutdown,

@@ -95,7 +95,7 @@ dropped! {
     BadSignature = "bad_signature",
     /// The X25519 result was all-zero.
     WeakKey = "weak_key",
-    /// A hello retry or answer that no outstanding hello waits for.
+    /// A hello retry or answer that no outstanding hello waits for, or an answer to a probe that is not outstanding.
     Unexpected = "unexpected",
     /// A hello retry whose tag is wrong.
     BadRetry = "bad_retry",

@@ -13,6 +13,7 @@ use super::session::epoch::Opened;
 use super::session::{Context, Outcome, Session, SessionRef, Which};
 use crate::base::{Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
+use crate::ip::mss;
 use crate::ip::packet::IpPacket;
 use crate::overlay::routes::RouteTable;
 use crate::proto::handshake::initiator::split;
@@ -192,7 +193,8 @@ impl Node {
             let session = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial));
             result = session.map_or(Err(Dropped::UnknownSession), |session| session.open(now, which, &header, bytes));
             if let Ok(opened) = result {
-                let arrival = Arrival { now, link, at: SessionRef { peer: index, serial }, which };
+                let at = SessionRef { peer: index, serial };
+                let arrival = Arrival { now, link, at, which, len: bytes.len() };
                 let plaintext = bytes.get(HEADER..HEADER + opened.len).unwrap_or_default();
                 self.handle_opened(&arrival, opened, plaintext, tx, tun);
                 return Ok(());
@@ -210,7 +212,7 @@ impl Node {
         tx: &mut impl TxSink,
         tun: &mut impl TunSink,
     ) {
-        let Arrival { now, link, at, which } = *arrival;
+        let Arrival { now, link, at, which, .. } = *arrival;
         let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
@@ -232,7 +234,7 @@ impl Node {
                 }
             }
             Ok(Packet::PingAnswer(cookie)) => {
-                if peer.session_mut(serial).is_some_and(|session| session.path.on_answer(link, cookie)) {
+                if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(link, cookie)) {
                     self.events.push(Event::Moved { peer: index });
                 } else {
                     peer.drops.count(Dropped::Unexpected);
@@ -256,7 +258,10 @@ impl Node {
         let Some(session) = sessions.iter_mut().find(|session| session.serial == serial) else {
             return;
         };
-        let mut delivery = Delivery { index, routes: &self.routes, addresses: &self.addresses, traffic, drops, tun };
+        let mtu = session.inner_mtu();
+        let alone = (frames.remaining() == 1).then_some(arrival.len);
+        let (routes, addresses) = (&self.routes, &self.addresses);
+        let mut delivery = Delivery { index, routes, addresses, traffic, drops, tun, mtu, alone };
         let mut ended = None;
         let mut frames = frames;
         for frame in frames.by_ref() {
@@ -333,6 +338,8 @@ struct Arrival {
     link: Link,
     at: SessionRef,
     which: Which,
+    /// Length of the datagram.
+    len: usize,
 }
 
 /// What the frames of one packet may touch besides their session.
@@ -343,6 +350,10 @@ struct Delivery<'a, T> {
     traffic: &'a mut Traffic,
     drops: &'a mut Drops,
     tun: &'a mut T,
+    /// The longest packet that one datagram carries towards the peer, if that is known.
+    mtu: Option<usize>,
+    /// Length of the datagram, if one frame is all that it carries.
+    alone: Option<usize>,
 }
 
 impl<T: TunSink> Delivery<'_, T> {
@@ -386,12 +397,24 @@ impl<T: TunSink> Delivery<'_, T> {
                     Err(_) => self.drops.count(Dropped::BadPart),
                 }
             }
+            Frame::Probe { channel, number } => {
+                if epoch == 0 || channel < FIRST_UNRELIABLE {
+                    self.drops.count(Dropped::WrongChannel);
+                } else if let Err(reason) = session.on_probe(now, number, self.alone) {
+                    self.drops.count(reason);
+                }
+            }
+            Frame::ProbeAnswer { channel, number, size } => {
+                if epoch == 0 || channel < FIRST_UNRELIABLE {
+                    self.drops.count(Dropped::WrongChannel);
+                } else if !session.mtu.on_answer(now, number, usize::from(size)) {
+                    self.drops.count(Dropped::Unexpected);
+                }
+            }
             Frame::PeersListRequest { .. }
             | Frame::IntroductionRequest { .. }
             | Frame::Introduction { .. }
-            | Frame::IntroductionAck { .. }
-            | Frame::Probe { .. }
-            | Frame::ProbeAnswer { .. } => self.drops.count(Dropped::Ignored),
+            | Frame::IntroductionAck { .. } => self.drops.count(Dropped::Ignored),
         }
         Ok(())
     }
@@ -430,6 +453,8 @@ impl<T: TunSink> Delivery<'_, T> {
         }
         self.traffic.rx_packets += 1;
         self.traffic.rx_bytes += packet.len() as u64;
-        self.tun.deliver(packet);
+        // What the peer's host announces is what this side's host will send.
+        let clamped = self.mtu.and_then(|mtu| mss::clamp(&inner, mtu));
+        self.tun.deliver(clamped.as_deref().unwrap_or(packet));
     }
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use super::bucket::{Bucket, Rate};
 use super::command::{PeerConfig, PeerStatus, SessionStatus, Traffic};
 use super::event::{Dropped, Drops, Ended, Event};
+use super::fitting::TOO_BIG;
 use super::handshake::Local;
 use super::handshake::initiator::Initiator;
+use super::mtu::Probe;
 use super::session::{Serial, Session};
 use super::waiting::{Backlog, Waiting};
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
@@ -52,6 +54,8 @@ pub(crate) struct Peer {
     answered: Vec<Answered>,
     pub(crate) traffic: Traffic,
     pub(crate) drops: Drops,
+    /// ICMP errors about the size of packets.
+    sizes_told: Bucket,
     /// Indexes and addresses under which the table finds this peer.
     pub(crate) registered: Vec<SessionIndex>,
     pub(crate) registered_greeted: Vec<SocketAddr>,
@@ -92,6 +96,7 @@ impl Peer {
             answered: Vec::new(),
             traffic: Traffic::default(),
             drops: Drops::default(),
+            sizes_told: Bucket::default(),
             registered: Vec::new(),
             registered_greeted: Vec::new(),
             sessions_removed: false,
@@ -409,6 +414,17 @@ impl Peer {
             Some(active) => self.session_mut(active),
             None => self.sessions.iter_mut().find(|session| session.carries_user_data()),
         }
+    }
+
+    /// The next probe on the session that is sent on.
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        let active = self.active?;
+        self.session_mut(active)?.poll_probe(now)
+    }
+
+    /// Whether a host may be told once more that a packet was too large.
+    pub(crate) fn may_tell_size(&mut self, now: Instant) -> bool {
+        self.sizes_told.take(now, TOO_BIG)
     }
 
     pub(crate) fn carries_user_data(&self) -> bool {

@@ -15,6 +15,7 @@
 pub(crate) mod epoch;
 mod quantum;
 mod rekey;
+mod size;
 
 use std::time::{Duration, Instant};
 
@@ -27,12 +28,14 @@ use super::channel::parts::{Reassembly, Splitter};
 use super::channel::{Channels, Scope};
 use super::event::{Dropped, Ended};
 use super::handshake::{CAP_PARTS, Local};
+use super::mtu::{BASE, PathMtu};
 use super::path::Path;
+use super::probing::Answers;
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::crypto::aead::Cipher;
 use crate::crypto::schedule::{Chain, Epoch0, Role, Transcript};
 use crate::wire::record::{CloseReason, Record};
-use crate::wire::sealed::{MAX_PLAINTEXT, SealedHeader};
+use crate::wire::sealed::SealedHeader;
 
 /// How long an unconfirmed session may stay so: half-open at the responder, without an epoch-1 packet at the initiator.
 const HALF_OPEN: Duration = Duration::from_secs(10);
@@ -126,6 +129,10 @@ pub(crate) struct Session {
     pub(crate) reassembly: Reassembly,
     pub(crate) splitter: Splitter,
     pub(crate) path: Path,
+    /// What the path carries.
+    pub(crate) mtu: PathMtu,
+    /// What is owed for the probes of the peer.
+    pub(crate) answers: Answers,
     caps: u32,
     last_received: Instant,
     last_sent: Instant,
@@ -157,6 +164,8 @@ impl Session {
             reassembly: Reassembly::new(),
             splitter: Splitter::default(),
             path: Path::new(link),
+            mtu: PathMtu::new(link.remote, BASE),
+            answers: Answers::default(),
             caps: 0,
             last_received: now,
             last_sent: now,
@@ -307,6 +316,7 @@ impl Session {
             self.channels.deadline(),
             self.reassembly.deadline(),
             self.path.deadline(),
+            self.mtu.deadline().filter(|_| active && self.is_confirmed()),
         ]
         .into_iter()
         .flatten()
@@ -331,6 +341,9 @@ impl Session {
         let total = epoch.seal(now, buffer, len)?;
         self.last_sent = now;
         self.keepalive_at = None;
+        if lane == Lane::User && total > BASE {
+            self.mtu.on_large_sent();
+        }
         Ok(total)
     }
 
@@ -409,11 +422,6 @@ impl Session {
     /// Whether the peer takes part frames.
     pub(crate) fn takes_parts(&self) -> bool {
         self.caps & CAP_PARTS != 0
-    }
-
-    /// Largest plaintext of a sealed packet on the present path, in bytes.
-    pub(crate) fn datagram_limit(&self) -> usize {
-        MAX_PLAINTEXT
     }
 
     /// The epochs that open packets with this index.
