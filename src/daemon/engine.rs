@@ -181,6 +181,7 @@ impl<'a> Engine<'a> {
             transmits += 1;
         }
         self.edges.sender.flush();
+        let refused = self.tell_refusals(now);
         while let Some(event) = self.node.poll_event() {
             self.on_event(event);
         }
@@ -189,7 +190,17 @@ impl<'a> Engine<'a> {
             let _ = answer.send(self.answer(now, &request));
         }
         self.watchdog.feed(now);
-        Ok(datagrams > 0 || packets == TUN_BURST || transmits == TRANSMIT_BURST)
+        Ok(datagrams > 0 || packets == TUN_BURST || transmits == TRANSMIT_BURST || refused)
+    }
+
+    /// Tells the core what the interface is too small for (PROTOCOL §8.5); whether there was anything.
+    fn tell_refusals(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some((remote, len)) = self.edges.sender.take_too_big() {
+            self.node.handle_command(now, Command::TooBig { remote, len });
+            any = true;
+        }
+        any
     }
 
     fn take_datagrams(&mut self, now: Instant) -> usize {

@@ -20,6 +20,9 @@ const SLOTS: usize = 8;
 /// The largest UDP payload over IPv4, hence the largest batch.
 const BATCH_BYTES: usize = 65_507;
 
+/// Refusals of datagrams for their size that are kept until they are asked for.
+const MAX_REFUSALS: usize = 16;
+
 /// The sending half of the socket pair: datagrams wait in a batch until [`Sender::flush`], or until the batch can take no more.
 ///
 /// When the kernel's buffer is full, batches stay where they are ([`Sender::is_blocked`]), and new datagrams that find no room are dropped. So
@@ -75,6 +78,11 @@ impl Sender {
     /// What was sent and dropped so far.
     pub fn counters(&self) -> SendCounters {
         self.counters
+    }
+
+    /// Takes the destination and length of a datagram that the kernel refused because it is too large for the interface; of many, not all are told.
+    pub fn take_too_big(&mut self) -> Option<(SocketAddr, usize)> {
+        [&mut self.v4, &mut self.v6].into_iter().flatten().find_map(|outbox| outbox.too_big.pop())
     }
 
     /// Hands all batches to the kernel.
@@ -223,6 +231,8 @@ struct Outbox {
     /// A second descriptor of the socket, watched for room; only while it is blocked. To watch for room all the time would wake the loop for
     /// every datagram that has left the host.
     waiting: Option<AsyncFd<Arc<UdpSocket>>>,
+    /// Where to, and how long.
+    too_big: Vec<(SocketAddr, usize)>,
 }
 
 /// What became of one batch.
@@ -239,7 +249,7 @@ impl Sent {
 
 impl Outbox {
     fn new(socket: Arc<UdpSocket>) -> io::Result<Self> {
-        Ok(Self { state: prepare(&socket)?, socket, waiting: None })
+        Ok(Self { state: prepare(&socket)?, socket, waiting: None, too_big: Vec::new() })
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -275,7 +285,10 @@ impl Outbox {
             Some(Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE) if batch.count > 1 => {
                 self.send_singly(link, batch, counters)
             }
-            _ => counters.dropped(&error, count),
+            _ => {
+                self.note_refusal(&error, link.remote, batch.segment);
+                counters.dropped(&error, count);
+            }
         }
         Sent::Done
     }
@@ -285,7 +298,10 @@ impl Outbox {
         for datagram in batch.bytes().chunks(batch.segment.max(1)) {
             match self.try_send(link, datagram, datagram.len()) {
                 Ok(()) => sent += 1,
-                Err(error) => counters.dropped(&error, 1),
+                Err(error) => {
+                    self.note_refusal(&error, link.remote, datagram.len());
+                    counters.dropped(&error, 1);
+                }
             }
         }
         counters.sent += sent;
@@ -293,6 +309,12 @@ impl Outbox {
         if sent < batch.count as u64 {
             // It was not segmentation that stood in the way.
             self.forget_refusals();
+        }
+    }
+
+    fn note_refusal(&mut self, error: &io::Error, remote: SocketAddr, len: usize) {
+        if errno(error) == Some(Errno::EMSGSIZE) && self.too_big.len() < MAX_REFUSALS {
+            self.too_big.push((remote, len));
         }
     }
 
@@ -454,6 +476,8 @@ mod tests {
             sender.flush();
             let expected = SendCounters { unreachable: 3, denied: 1, too_big: 3, ..SendCounters::default() };
             assert_eq!(sender.counters(), expected);
+            let refused: Vec<_> = std::iter::from_fn(|| sender.take_too_big()).collect();
+            assert_eq!(refused, [("192.0.2.2:9".parse().unwrap(), 1228); 3]);
             assert_eq!(sender.segments_to("192.0.2.2:1".parse().unwrap()), v4_segments, "not the device's fault");
         });
     }
