@@ -40,7 +40,7 @@ pub fn unreachable(packet: &IpPacket<'_>, from: IpAddr) -> Option<Vec<u8>> {
 
 /// The answer to `packet`, which is longer than the `mtu` of the way ahead: ICMPv4 type 3 code 4 or ICMPv6 type 2, from the address `from`.
 ///
-/// `None` for what [`unreachable`] does not answer either, for an IPv4 packet that may be fragmented, and for one that is not longer than what is told: IPv6 is
+/// `None` for what [`unreachable()`] does not answer either, for an IPv4 packet that may be fragmented, and for one that is not longer than what is told: IPv6 is
 /// never told less than its least MTU.
 pub fn too_big(packet: &IpPacket<'_>, from: IpAddr, mtu: usize) -> Option<Vec<u8>> {
     if packet.is_later_fragment() || is_icmp_error(packet) {
