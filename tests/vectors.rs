@@ -226,7 +226,7 @@ fn sealed(file: &'static str, cipher: Cipher) {
     s.is("aad", &header);
     s.is("nonce", &[&[0; 4][..], &counter].concat());
 
-    let mut nonces = TxCounter::new();
+    let nonces = TxCounter::new();
     let number = u64::from_be_bytes(counter);
     for _ in 0..number {
         nonces.next().unwrap();

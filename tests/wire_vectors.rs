@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use handfast::base::{PeerId, SessionIndex};
+use handfast::wire::sealed::{HEADER, TAG};
 use handfast::wire::{
     CloseReason, CookieKind, DataWriter, DecodeError, Frame, HelloKind, IntroductionStatus, Packet, Record,
     SealedHeader, encode_cookie_packet, encode_hello,
@@ -93,9 +94,10 @@ const HELLOS: [(&str, HelloKind); 2] = [("hello", HelloKind::Hello), ("hello-ans
 const COOKIE_PACKETS: [(&str, CookieKind); 3] =
     [("hello-retry", CookieKind::Retry), ("ping", CookieKind::Ping), ("ping-answer", CookieKind::PingAnswer)];
 
-const OTHER_PACKETS: [&str; 4] = ["sealed", "data-keepalive", "data-keepalive-padded", "data-several"];
+const OTHER_PACKETS: [&str; 5] =
+    ["sealed", "data-keepalive", "data-keepalive-padded", "data-several", "data-probe-padded"];
 
-const FRAMES: [&str; 14] = [
+const FRAMES: [&str; 16] = [
     "reliable-data",
     "reliable-data-longest",
     "acknowledgement",
@@ -110,6 +112,9 @@ const FRAMES: [&str; 14] = [
     "introduction-ack-bad-signature",
     "introduction-ack-unreachable",
     "part",
+    "partial-data",
+    "probe",
+    "probe-answer",
 ];
 
 const RECORDS: [&str; 9] = [
@@ -209,6 +214,15 @@ fn several_frames_in_one_packet_are_as_in_their_vector() {
 }
 
 #[test]
+fn a_probe_is_padded_to_the_size_that_it_asks_for() {
+    let vector = Vector::read("data-probe-padded");
+    let packet = vector.bytes("packet");
+    let frames = frames_of(packet).unwrap();
+    assert_eq!(data_packet(&frames)[3..], *vector.bytes("frame"));
+    assert_eq!(HEADER + packet.len() + TAG, usize::from(vector.u16("datagram_length")));
+}
+
+#[test]
 fn frames_are_as_in_their_vectors() {
     for name in FRAMES {
         let vector = Vector::read(&format!("frame-{name}"));
@@ -252,6 +266,9 @@ fn expected_frame<'a>(name: &str, vector: &'a Vector) -> Frame<'a> {
             let (number, index, count) = (vector.u32("number"), vector.u8("index"), vector.u8("count"));
             Frame::Part { channel, number, index, count, data: vector.bytes("data") }
         }
+        "partial-data" => Frame::PartialData { channel, data: vector.bytes("data") },
+        "probe" => Frame::Probe { channel, number: vector.u32("number") },
+        "probe-answer" => Frame::ProbeAnswer { channel, number: vector.u32("number"), size: vector.u16("size") },
         acknowledgement => {
             let (status, byte) = match acknowledgement.strip_prefix("introduction-ack-") {
                 Some("accepted") => (IntroductionStatus::Accepted, 0),

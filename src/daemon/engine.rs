@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -178,9 +177,7 @@ impl<'a> Engine<'a> {
             transmits += 1;
         }
         self.edges.sender.flush();
-        if let Some((remote, len)) = self.edges.sender.take_too_big() {
-            self.on_too_big(now, remote, len);
-        }
+        self.tell_refusals(now);
         // What was sent by the node itself comes before what the data threads may send from now on.
         while let Some((peer, published)) = self.node.poll_published() {
             self.edges.shared.table.publish(peer, published);
@@ -199,20 +196,32 @@ impl<'a> Engine<'a> {
         Ok(transmits == TRANSMIT_BURST)
     }
 
+    /// Tells the core what the interface is too small for (PROTOCOL §8.5).
+    fn tell_refusals(&mut self, now: Instant) {
+        while let Some((remote, len)) = self.edges.sender.take_too_big() {
+            self.node.handle_command(now, Command::TooBig { remote, len });
+        }
+    }
+
     /// What the data threads left: what peers said comes before what strangers want, and before packets that need a session first.
     fn handle_mail(&mut self, now: Instant, mail: Mail) -> Result<(), DaemonError> {
         for notice in mail.notices {
             match notice {
-                Notice::TooBig(remote, len) => self.on_too_big(now, remote, len),
+                Notice::TooBig(remote, len) => self.node.handle_command(now, Command::TooBig { remote, len }),
                 Notice::Failed(error) => return Err(DaemonError::worker(self.config, error)),
             }
         }
         let Edges { tun, sender, .. } = &mut self.edges;
         mail.awake.into_iter().for_each(|peer| self.node.handle_awake(now, peer));
-        for mut mail in mail.opened {
-            let from =
-                OpenedElsewhere { peer: mail.peer, session: mail.session, link: mail.link, highest: mail.highest };
-            self.node.handle_opened(now, from, &mut mail.plaintext, sender, tun);
+        for mail in mail.opened {
+            let from = OpenedElsewhere {
+                peer: mail.peer,
+                session: mail.session,
+                link: mail.link,
+                highest: mail.highest,
+                len: mail.len,
+            };
+            self.node.handle_opened(now, from, &mail.plaintext, sender, tun);
         }
         for mut mail in mail.strangers {
             if let Err(reason) = self.node.handle_datagram(now, mail.link, &mut mail.datagram, sender, tun) {
@@ -226,10 +235,6 @@ impl<'a> Engine<'a> {
         }
         self.node.flush(now, sender);
         Ok(())
-    }
-
-    fn on_too_big(&mut self, _now: Instant, remote: SocketAddr, len: usize) {
-        tracing::debug!(%remote, len, "the way out takes no datagram of this size");
     }
 
     /// Whether every data thread has come round since the watchdog was fed last; all are woken, so that an idle one has reason to.

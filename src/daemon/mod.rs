@@ -181,6 +181,7 @@ fn node_config(config: &Config, endpoints: &Endpoints) -> Result<NodeConfig, Dae
         channels: ChannelRules::new(config.channels.iter().map(|rule| rule.matches.clone()).collect())?,
         prefers_aes: hardware_prefers_aes(),
         publishes: true,
+        ..NodeConfig::default()
     })
 }
 

@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn without_a_watchdog_there_is_nothing_to_wait_for() {
         let start = Clock::start().unwrap().now();
-        let mut watchdog = Watchdog::every(start, None);
+        let watchdog = Watchdog::every(start, None);
         assert!(!watchdog.is_due(start + Duration::from_secs(3600)));
         assert_eq!(watchdog.deadline(), None);
     }

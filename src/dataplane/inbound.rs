@@ -8,15 +8,16 @@ use super::Shared;
 use super::mailbox::OpenedMail;
 use super::table::{Owner, View};
 use crate::base::{Dropped, Ecn, Link, PeerIndex};
-use crate::envelope::{Opening, Traffic};
+use crate::envelope::{Opening, Traffic, UNRELIABLE};
 use crate::io::offload::Coalescer;
 use crate::io::tun::Queue;
 use crate::io::udp::Receiver;
-use crate::ip::{IpPacket, ecn};
+use crate::ip::{IpPacket, ecn, mss};
 use crate::wire::Frame;
 use crate::wire::data::{DATA_HEADER, DataWriter};
+use crate::wire::frame::UNRELIABLE_OVERHEAD;
 use crate::wire::packet::Packet;
-use crate::wire::sealed::{HEADER, SealedHeader};
+use crate::wire::sealed::{HEADER, SealedHeader, TAG};
 
 /// Channels from here on are unreliable (PROTOCOL §9.2).
 const FIRST_UNRELIABLE: u8 = 128;
@@ -126,7 +127,7 @@ impl Inbound {
             // A packet without frames says only how it came.
             let mut plaintext = vec![0; DATA_HEADER];
             DataWriter::new(&mut plaintext).finish();
-            leave_opened(way.shared, owner, link, true, plaintext);
+            leave_opened(way.shared, owner, link, true, HEADER + DATA_HEADER + TAG, plaintext);
         }
     }
 
@@ -141,6 +142,7 @@ impl Inbound {
         mut each: impl FnMut(IpPacket<'batch>, bool) -> bool,
     ) {
         let Plaintext { link, highest, bytes, .. } = plaintext;
+        let len = HEADER + bytes.len() + TAG;
         let drops = &owner.receiving.counters.drops;
         if link.ecn != Ecn::NotEct {
             mark_packets(bytes, link.ecn);
@@ -148,14 +150,20 @@ impl Inbound {
         let bytes: &'batch [u8] = bytes;
         let Ok(Packet::Data(mut frames)) = Packet::decode(bytes) else {
             // Path checks, and what is malformed.
-            leave_opened(shared, owner, link, highest, bytes.to_vec());
+            leave_opened(shared, owner, link, highest, len, bytes.to_vec());
             return;
         };
+        let inner_mtu = view.sending(owner.peer).and_then(|sending| sending.inner_mtu);
         let mut packet = |data: &'batch [u8], is_partial| {
             received.content = true;
-            let handed_on = self
-                .admit(view, owner.peer, data, link.ecn, shared)
-                .and_then(|inner| if each(inner, is_partial) { Ok(()) } else { Err(Dropped::BadInner) });
+            let handed_on = self.admit(view, owner.peer, data, link.ecn, shared).and_then(|inner| {
+                if inner_mtu.is_some_and(|mtu| mss::clamp(&inner, mtu).is_some()) {
+                    // It opens a connection, and announces more than the path carries: the control thread corrects it.
+                    leave_opened(shared, owner, link, highest, len, alone(data, is_partial));
+                    return Ok(());
+                }
+                if each(inner, is_partial) { Ok(()) } else { Err(Dropped::BadInner) }
+            });
             match handed_on {
                 Ok(()) => {
                     received.traffic.rx_packets += 1;
@@ -175,7 +183,7 @@ impl Inbound {
         }
         drops.count_many(Dropped::BadFrame, u64::from(frames.remaining()).saturating_sub(1));
         if others > 0 {
-            leave_opened(shared, owner, link, highest, without_packets(bytes));
+            leave_opened(shared, owner, link, highest, len, without_packets(bytes));
         }
     }
 
@@ -254,6 +262,17 @@ fn packet_of(frame: Frame<'_>) -> Option<&[u8]> {
     }
 }
 
+/// A data packet with one IP packet in it.
+fn alone(packet: &[u8], is_partial: bool) -> Vec<u8> {
+    let mut plaintext = vec![0; DATA_HEADER + UNRELIABLE_OVERHEAD + packet.len()];
+    let mut writer = DataWriter::new(&mut plaintext);
+    if let Ok(room) = writer.packet(UNRELIABLE, is_partial, packet.len()) {
+        room.copy_from_slice(packet);
+    }
+    writer.finish();
+    plaintext
+}
+
 /// The same data packet, but for the IP packets that were taken out of it.
 fn without_packets(plaintext: &[u8]) -> Vec<u8> {
     let mut rest = vec![0; plaintext.len()];
@@ -269,8 +288,8 @@ fn without_packets(plaintext: &[u8]) -> Vec<u8> {
     rest
 }
 
-fn leave_opened(shared: &Shared, owner: &Owner, link: Link, highest: bool, plaintext: Vec<u8>) {
-    let mail = OpenedMail { peer: owner.peer, session: owner.receiving.session, link, highest, plaintext };
+fn leave_opened(shared: &Shared, owner: &Owner, link: Link, highest: bool, len: usize, plaintext: Vec<u8>) {
+    let mail = OpenedMail { peer: owner.peer, session: owner.receiving.session, link, highest, len, plaintext };
     if let Err(reason) = shared.mailbox.opened(mail) {
         owner.receiving.counters.drops.count(reason);
     }

@@ -43,6 +43,8 @@ pub struct OpenedMail {
     pub link: Link,
     /// No packet with a higher counter was seen in its epoch.
     pub highest: bool,
+    /// Length of the whole datagram.
+    pub len: usize,
     /// One packet.
     pub plaintext: Vec<u8>,
 }
@@ -183,8 +185,14 @@ mod tests {
         let taken = (0..100_000).filter(|_| mailbox.stranger(link(), &[0; 162]).is_ok()).count();
         assert_eq!(taken, STRANGERS / (162 + ITEM));
         assert_eq!(mailbox.packet(vec![0; 1000]), Ok(()));
-        let opened =
-            |len| OpenedMail { peer: PeerIndex(0), session: 1, link: link(), highest: true, plaintext: vec![0; len] };
+        let opened = |len| OpenedMail {
+            peer: PeerIndex(0),
+            session: 1,
+            link: link(),
+            highest: true,
+            len,
+            plaintext: vec![0; len],
+        };
         assert_eq!(mailbox.opened(opened(1000)), Ok(()));
         assert_eq!(mailbox.opened(opened(OPENED)), Err(Dropped::Overload));
         let mail = mailbox.take();

@@ -1,17 +1,17 @@
 //! From the interface to the underlay: read, route, cut, seal, send.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::packing::Packing;
 use super::table::View;
 use super::{Notice, Shared};
 use crate::base::{Dropped, Ecn, Link, PeerIndex};
 use crate::envelope::{Sending, Traffic, UNRELIABLE};
-use crate::io::offload::{Checksum, Plan, VnetHeader, plan};
+use crate::io::offload::{Checksum, Gso, Plan, VnetHeader, plan};
 use crate::io::tun::{MAX_PACKET, MAX_READ, Queue, TunError};
 use crate::io::udp::Sender;
-use crate::ip::IpPacket;
+use crate::ip::{IpPacket, mss};
 use crate::wire::data::{DATA_HEADER, DataWriter};
 use crate::wire::frame::{PART_OVERHEAD, UNRELIABLE_OVERHEAD};
 use crate::wire::sealed::{HEADER, TAG};
@@ -23,6 +23,9 @@ const BURST_BYTES: usize = 256 << 10;
 /// Packets that are at least this long go alone: another one is unlikely to fit beside them.
 const ALONE: usize = 512;
 
+/// How often the control thread is asked to tell a host that its packets are too large. It has a bound of its own; this one spares it the work.
+const TELL_EVERY: Duration = Duration::from_millis(50);
+
 /// The sending side of a data thread.
 #[derive(Debug)]
 pub(super) struct Outbound {
@@ -33,6 +36,8 @@ pub(super) struct Outbound {
     packing: Packing,
     /// Where packets to the last destination went, as of which table.
     route: Option<(u64, IpAddr, PeerIndex)>,
+    /// When a packet that is too large was left to the control thread last.
+    told: Option<Instant>,
     /// What was sent to the last peer in this burst.
     tally: Option<(PeerIndex, Tally)>,
 }
@@ -59,6 +64,7 @@ impl Outbound {
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
             packing: Packing::new(),
             route: None,
+            told: None,
             tally: None,
         }
     }
@@ -99,13 +105,37 @@ impl Outbound {
         let Some(sending) = view.sending(peer).filter(|_| !reliably) else {
             return leave_to_node(&header, &inner, way.shared);
         };
-        let room = (sending.limit - DATA_HEADER).saturating_sub(UNRELIABLE_OVERHEAD);
+        let room = sending.limit.saturating_sub(DATA_HEADER + UNRELIABLE_OVERHEAD);
+        if self.must_tell_size(&header, &inner, sending, room, way.now) {
+            return leave_to_node(&header, &inner, way.shared);
+        }
         let plan = plan(&header, inner, room).map_err(|_| Dropped::NotIp)?;
         let result = self.pieces(view, peer, sending, &plan, room, inner.ecn(), way);
         if let Err(reason) = result {
             sending.counters.drops.count(reason);
         }
         Ok(())
+    }
+
+    /// Whether the control thread should look at this packet, because its sender should send smaller ones (PROTOCOL §11.4).
+    fn must_tell_size(
+        &mut self,
+        header: &VnetHeader,
+        inner: &IpPacket<'_>,
+        sending: &Sending,
+        room: usize,
+        now: Instant,
+    ) -> bool {
+        let Some(mtu) = sending.inner_mtu.or_else(|| sending.splitter.is_none().then_some(room)) else { return false };
+        if mss::clamp(inner, mtu).is_some() {
+            return true;
+        }
+        let is_whole = header.gso() == Some(Gso::None);
+        if !is_whole || inner.bytes().len() <= mtu || self.told.is_some_and(|told| now < told + TELL_EVERY) {
+            return false;
+        }
+        self.told = Some(now);
+        true
     }
 
     fn route_to(&mut self, view: &View, destination: IpAddr) -> Option<PeerIndex> {
@@ -273,7 +303,7 @@ fn leave_to_node(header: &VnetHeader, inner: &IpPacket<'_>, shared: &Shared) -> 
 
 /// The kernel refused a size.
 pub(super) fn report_too_big(sender: &mut Sender, shared: &Shared) {
-    if let Some((remote, len)) = sender.take_too_big() {
+    while let Some((remote, len)) = sender.take_too_big() {
         shared.mailbox.notice(Notice::TooBig(remote, len));
     }
 }

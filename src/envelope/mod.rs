@@ -42,7 +42,7 @@ pub struct Sending {
     pub limit: usize,
     /// Largest IP packet that the path carries in one datagram; `None` while that is being found out.
     pub inner_mtu: Option<usize>,
-    /// Whether the peer computes the transport checksums that are left out (PROTOCOL §11.4).
+    /// Whether the peer computes the transport checksums that are left out (PROTOCOL §11.5).
     pub takes_partial: bool,
     /// Cuts what is larger than a datagram, if the peer takes parts.
     pub splitter: Option<Arc<Splitter>>,

@@ -1,4 +1,4 @@
-//! What a router says about a packet that it cannot forward: ICMP destination unreachable, no route.
+//! What a router says about a packet that it cannot forward: ICMP destination unreachable, no route; or too big.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,23 +27,63 @@ pub fn unreachable(packet: &IpPacket<'_>, from: IpAddr) -> Option<Vec<u8>> {
     }
     match (from, packet.src(), packet.dst()) {
         (IpAddr::V4(from), IpAddr::V4(src), IpAddr::V4(dst)) if is_single_v4(src) && !is_group_v4(dst) => {
-            let quoted = quote(packet, MAX_V4 - 20 - ICMP_HEADER);
-            let reason = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Network);
-            let builder = PacketBuilder::ipv4(from.octets(), src.octets(), HOP_LIMIT).icmpv4(reason);
-            let mut answer = Vec::with_capacity(builder.size(quoted.len()));
-            builder.write(&mut answer, quoted).ok()?;
-            Some(answer)
+            let reason = icmpv4::DestUnreachableHeader::Network;
+            answer_v4(packet, from, src, Icmpv4Type::DestinationUnreachable(reason))
         }
         (IpAddr::V6(from), IpAddr::V6(src), IpAddr::V6(dst)) if is_single_v6(src) && !dst.is_multicast() => {
-            let quoted = quote(packet, MAX_V6 - 40 - ICMP_HEADER);
-            let reason = Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::NoRoute);
-            let builder = PacketBuilder::ipv6(from.octets(), src.octets(), HOP_LIMIT).icmpv6(reason);
-            let mut answer = Vec::with_capacity(builder.size(quoted.len()));
-            builder.write(&mut answer, quoted).ok()?;
-            Some(answer)
+            let reason = icmpv6::DestUnreachableCode::NoRoute;
+            answer_v6(packet, from, src, Icmpv6Type::DestinationUnreachable(reason))
         }
         (_, _, _) => None,
     }
+}
+
+/// The answer to `packet`, which is longer than the `mtu` of the way ahead: ICMPv4 type 3 code 4 or ICMPv6 type 2, from the address `from`.
+///
+/// `None` for what [`unreachable()`] does not answer either, for an IPv4 packet that may be fragmented, and for one that is not longer than what is told: IPv6 is
+/// never told less than its least MTU.
+pub fn too_big(packet: &IpPacket<'_>, from: IpAddr, mtu: usize) -> Option<Vec<u8>> {
+    if packet.is_later_fragment() || is_icmp_error(packet) {
+        return None;
+    }
+    let mtu = if from.is_ipv6() { mtu.max(MAX_V6) } else { mtu };
+    if packet.bytes().len() <= mtu {
+        return None;
+    }
+    match (from, packet.src(), packet.dst()) {
+        (IpAddr::V4(from), IpAddr::V4(src), IpAddr::V4(dst))
+            if is_single_v4(src) && !is_group_v4(dst) && forbids_fragments(packet) =>
+        {
+            let next_hop_mtu = u16::try_from(mtu).ok()?;
+            let reason = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu };
+            answer_v4(packet, from, src, Icmpv4Type::DestinationUnreachable(reason))
+        }
+        (IpAddr::V6(from), IpAddr::V6(src), IpAddr::V6(dst)) if is_single_v6(src) && !dst.is_multicast() => {
+            answer_v6(packet, from, src, Icmpv6Type::PacketTooBig { mtu: u32::try_from(mtu).ok()? })
+        }
+        (_, _, _) => None,
+    }
+}
+
+fn answer_v4(packet: &IpPacket<'_>, from: Ipv4Addr, to: Ipv4Addr, reason: Icmpv4Type) -> Option<Vec<u8>> {
+    let quoted = quote(packet, MAX_V4 - 20 - ICMP_HEADER);
+    let builder = PacketBuilder::ipv4(from.octets(), to.octets(), HOP_LIMIT).icmpv4(reason);
+    let mut answer = Vec::with_capacity(builder.size(quoted.len()));
+    builder.write(&mut answer, quoted).ok()?;
+    Some(answer)
+}
+
+fn answer_v6(packet: &IpPacket<'_>, from: Ipv6Addr, to: Ipv6Addr, reason: Icmpv6Type) -> Option<Vec<u8>> {
+    let quoted = quote(packet, MAX_V6 - 40 - ICMP_HEADER);
+    let builder = PacketBuilder::ipv6(from.octets(), to.octets(), HOP_LIMIT).icmpv6(reason);
+    let mut answer = Vec::with_capacity(builder.size(quoted.len()));
+    builder.write(&mut answer, quoted).ok()?;
+    Some(answer)
+}
+
+/// The DF bit of an IPv4 header.
+fn forbids_fragments(packet: &IpPacket<'_>) -> bool {
+    packet.bytes().get(6).is_some_and(|flags| flags & 0x40 != 0)
 }
 
 /// As much of `packet` as may be quoted.
@@ -155,6 +195,53 @@ mod tests {
             assert!(icmp.is_checksum_valid(src.octets(), dst.octets()));
             assert!(answer.len() <= MAX_V6);
         }
+    }
+
+    #[test]
+    fn an_ipv4_packet_that_is_too_big_and_may_not_be_cut_is_answered_with_the_size_that_fits() {
+        let mut packet = udp_v4([10, 0, 0, 1], [10, 0, 0, 2], 1472);
+        packet[6] = 0x40;
+        let answer = too_big(&IpPacket::parse(&packet).unwrap(), ROUTER_V4, 1435).unwrap();
+        let outer = IpPacket::parse(&answer).unwrap();
+        assert_eq!((outer.src(), outer.dst()), (ROUTER_V4, [10, 0, 0, 1].into()));
+        let icmp = Icmpv4Slice::from_slice(outer.upper()).unwrap();
+        let header = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1435 };
+        assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(header));
+        assert_eq!(icmp.payload(), &packet[..548]);
+        assert_eq!(icmp.header().icmp_type.calc_checksum(icmp.payload()), icmp.checksum());
+        for (mtu, answered) in [(1499, true), (1500, false), (1501, false)] {
+            assert_eq!(too_big(&IpPacket::parse(&packet).unwrap(), ROUTER_V4, mtu).is_some(), answered, "{mtu}");
+        }
+        packet[6] = 0;
+        assert_eq!(too_big(&IpPacket::parse(&packet).unwrap(), ROUTER_V4, 1435), None, "it may be fragmented");
+    }
+
+    #[test]
+    fn an_ipv6_packet_that_is_too_big_is_answered_and_never_with_less_than_1280() {
+        for (len, mtu, told) in
+            [(1452, 1415, Some(1415)), (1452, 1191, Some(1280)), (1233, 1191, Some(1280)), (1232, 1191, None)]
+        {
+            let packet = udp_v6("fd00::1", "fd00::2", len);
+            let answer = too_big(&IpPacket::parse(&packet).unwrap(), ROUTER_V6, mtu);
+            assert_eq!(answer.is_some(), told.is_some(), "{len}");
+            let (Some(answer), Some(told)) = (answer, told) else { continue };
+            let outer = IpPacket::parse(&answer).unwrap();
+            let icmp = Icmpv6Slice::from_slice(outer.upper()).unwrap();
+            assert_eq!(icmp.icmp_type(), Icmpv6Type::PacketTooBig { mtu: told });
+            let (IpAddr::V6(src), IpAddr::V6(dst)) = (outer.src(), outer.dst()) else { panic!() };
+            assert!(icmp.is_checksum_valid(src.octets(), dst.octets()));
+            assert_eq!(icmp.payload(), &packet[..packet.len().min(1232)]);
+        }
+    }
+
+    #[test]
+    fn an_icmp_error_that_is_too_big_is_not_answered() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .write(&mut packet, IpNumber(protocol::ICMPV4), &[3; 1400])
+            .unwrap();
+        packet[6] = 0x40;
+        assert_eq!(too_big(&IpPacket::parse(&packet).unwrap(), ROUTER_V4, 1280), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod ecn;
 pub mod icmp;
+pub mod mss;
 pub mod packet;
 
 pub use packet::{IpError, IpPacket};

@@ -11,8 +11,11 @@ use crate::crypto::aead::Cipher;
 pub use crate::envelope::Traffic;
 use crate::overlay::flow::ChannelRules;
 
+/// The largest datagram of a node that was not told otherwise: a jumbo frame of 9000 bytes, less the headers of IPv4 and UDP.
+const MAX_DATAGRAM: usize = 8972;
+
 /// What a node is made from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The peers; their place here is their [`PeerIndex`].
     pub peers: Vec<PeerConfig>,
@@ -24,6 +27,22 @@ pub struct NodeConfig {
     pub prefers_aes: bool,
     /// Whether other threads carry bytes as well: then [`crate::proto::Node::poll_published`] must be drained.
     pub publishes: bool,
+    /// The largest datagram that is ever sent, in bytes of UDP payload; how much of it a path carries is found out (PROTOCOL §8.5). With 1228 or less nothing is asked, and all
+    /// datagrams are as small as every path carries.
+    pub max_datagram: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            addresses: Vec::new(),
+            channels: ChannelRules::default(),
+            prefers_aes: false,
+            publishes: false,
+            max_datagram: MAX_DATAGRAM,
+        }
+    }
 }
 
 /// One static peer.
@@ -48,6 +67,13 @@ pub enum Command {
         peer: PeerIndex,
         /// All of them.
         endpoints: Vec<SocketAddr>,
+    },
+    /// The host refused to send a datagram, because it is too large for the way to `remote`.
+    TooBig {
+        /// Where it was to go.
+        remote: SocketAddr,
+        /// Its length.
+        len: usize,
     },
     /// Say goodbye to every peer; nothing new begins after this.
     Shutdown,

@@ -14,6 +14,7 @@ use crate::base::{Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
 use crate::envelope::Publication;
 use crate::ip::checksum;
+use crate::ip::mss;
 use crate::ip::packet::IpPacket;
 use crate::overlay::routes::RouteTable;
 use crate::proto::handshake::initiator::split;
@@ -194,11 +195,11 @@ impl Node {
             result = session.map_or(Err(Dropped::UnknownSession), |session| session.open(now, which, &header, bytes));
             if let Ok((opened, epoch)) = result {
                 let at = SessionRef { peer: index, serial };
-                let arrival = Arrival { now, link, at, which, epoch, highest: opened.highest };
+                let arrival = Arrival { now, link, at, which, epoch, highest: opened.highest, len: bytes.len() };
                 if let Some(peer) = self.peers.get_mut(index) {
                     peer.traffic.rx_datagrams += 1;
                 }
-                let plaintext = bytes.get_mut(HEADER..HEADER + opened.len).unwrap_or_default();
+                let plaintext = bytes.get(HEADER..HEADER + opened.len).unwrap_or_default();
                 self.handle_authentic(&arrival, plaintext, tx, tun);
                 return Ok(());
             }
@@ -213,24 +214,22 @@ impl Node {
         &mut self,
         now: Instant,
         from: OpenedElsewhere,
-        plaintext: &mut [u8],
+        plaintext: &[u8],
         tx: &mut impl TxSink,
         tun: &mut impl TunSink,
     ) {
-        let OpenedElsewhere { peer, session, link, highest } = from;
+        let OpenedElsewhere { peer, session, link, highest, len } = from;
         let at = SessionRef { peer, serial: Serial(session) };
         // What is published is never of epoch 0.
-        self.handle_authentic(&Arrival { now, link, at, which: Which::Current, epoch: 1, highest }, plaintext, tx, tun);
+        let arrival = Arrival { now, link, at, which: Which::Current, epoch: 1, highest, len };
+        self.handle_authentic(&arrival, plaintext, tx, tun);
     }
 
     /// Another thread carries bytes on a session of this peer, after a pause.
     pub fn handle_awake(&mut self, now: Instant, peer: PeerIndex) {
         if let Some(known) = self.peers.get_mut(peer) {
-            known
-                .sessions
-                .iter_mut()
-                .filter(|session| session.activity.is_awake())
-                .for_each(|session| session.on_awake(now));
+            let awake = known.sessions.iter_mut().filter(|session| session.activity.is_awake());
+            awake.for_each(|session| session.on_awake(now));
         }
         self.settle(now, peer);
     }
@@ -243,13 +242,7 @@ impl Node {
     }
 
     /// A datagram that a peer has sealed: from here on it may change things.
-    fn handle_authentic(
-        &mut self,
-        arrival: &Arrival,
-        plaintext: &mut [u8],
-        tx: &mut impl TxSink,
-        tun: &mut impl TunSink,
-    ) {
+    fn handle_authentic(&mut self, arrival: &Arrival, plaintext: &[u8], tx: &mut impl TxSink, tun: &mut impl TunSink) {
         let Arrival { now, link, at, which, highest, .. } = *arrival;
         let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
@@ -272,7 +265,7 @@ impl Node {
                 }
             }
             Ok(Packet::PingAnswer(cookie)) => {
-                if peer.session_mut(serial).is_some_and(|session| session.path.on_answer(link, cookie)) {
+                if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(link, cookie)) {
                     self.events.push(Event::Moved { peer: index });
                 } else {
                     peer.drops.count(Dropped::Unexpected);
@@ -296,7 +289,10 @@ impl Node {
         let Some(session) = sessions.iter_mut().find(|session| session.serial == serial) else {
             return;
         };
-        let mut delivery = Delivery { index, routes: &self.routes, addresses: &self.addresses, traffic, drops, tun };
+        let mtu = session.inner_mtu();
+        let alone = (frames.remaining() == 1).then_some(arrival.len);
+        let (routes, addresses) = (&self.routes, &self.addresses);
+        let mut delivery = Delivery { index, routes, addresses, traffic, drops, tun, mtu, alone };
         let mut ended = None;
         let mut frames = frames;
         for frame in frames.by_ref() {
@@ -377,6 +373,8 @@ struct Arrival {
     epoch: u64,
     /// No packet with a higher counter was seen in this epoch.
     highest: bool,
+    /// Length of the datagram.
+    len: usize,
 }
 
 /// What another thread says of a datagram that it opened.
@@ -390,6 +388,8 @@ pub struct OpenedElsewhere {
     pub link: Link,
     /// No packet with a higher counter was seen in its epoch.
     pub highest: bool,
+    /// Length of the whole datagram.
+    pub len: usize,
 }
 
 /// What the frames of one packet may touch besides their session.
@@ -400,6 +400,10 @@ struct Delivery<'a, T> {
     traffic: &'a mut Traffic,
     drops: &'a mut Drops,
     tun: &'a mut T,
+    /// The longest packet that one datagram carries towards the peer, if that is known.
+    mtu: Option<usize>,
+    /// Length of the datagram, if one frame is all that it carries.
+    alone: Option<usize>,
 }
 
 impl<T: TunSink> Delivery<'_, T> {
@@ -456,6 +460,20 @@ impl<T: TunSink> Delivery<'_, T> {
                     self.drops.count(Dropped::BadInner);
                 }
             }
+            Frame::Probe { channel, number } => {
+                if epoch == 0 || channel < FIRST_UNRELIABLE {
+                    self.drops.count(Dropped::WrongChannel);
+                } else if let Err(reason) = session.on_probe(now, number, self.alone) {
+                    self.drops.count(reason);
+                }
+            }
+            Frame::ProbeAnswer { channel, number, size } => {
+                if epoch == 0 || channel < FIRST_UNRELIABLE {
+                    self.drops.count(Dropped::WrongChannel);
+                } else if !session.mtu.on_answer(now, number, usize::from(size)) {
+                    self.drops.count(Dropped::Unexpected);
+                }
+            }
             Frame::PeersListRequest { .. }
             | Frame::IntroductionRequest { .. }
             | Frame::Introduction { .. }
@@ -498,6 +516,8 @@ impl<T: TunSink> Delivery<'_, T> {
         }
         self.traffic.rx_packets += 1;
         self.traffic.rx_bytes += packet.len() as u64;
-        self.tun.deliver(packet);
+        // What the peer's host announces is what this side's host will send.
+        let clamped = self.mtu.and_then(|mtu| mss::clamp(&inner, mtu));
+        self.tun.deliver(clamped.as_deref().unwrap_or(packet));
     }
 }

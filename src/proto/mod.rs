@@ -19,14 +19,17 @@ pub(crate) mod bucket;
 pub mod channel;
 pub mod command;
 pub mod event;
+mod fitting;
 pub(crate) mod handshake;
 mod inbound;
+pub(crate) mod mtu;
 mod node;
 mod outbound;
 pub(crate) mod packing;
 pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod peers;
+pub(crate) mod probing;
 mod publish;
 pub(crate) mod session;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::command::{NodeConfig, NodeStatus};
 use super::event::{Drops, Event};
 use super::handshake::Local;
 use super::handshake::responder::Responder;
+use super::mtu::{BASE, LARGEST};
 use super::packing::Packing;
 use super::peers::PeerTable;
 use super::session::Serial;
@@ -20,7 +21,6 @@ use crate::crypto::schedule::Net;
 use crate::crypto::secret::Secret;
 use crate::overlay::flow::ChannelRules;
 use crate::overlay::routes::RouteTable;
-use crate::wire::sealed::MAX_DATAGRAM;
 
 /// Clear pings that are answered (PROTOCOL §8.4).
 const PINGS: Rate = Rate { per_second: 5, burst: 10 };
@@ -54,6 +54,7 @@ impl Node {
     ///
     /// `rng` is the only source of its randomness: the same seed and the same inputs give the same bytes.
     pub fn new(config: NodeConfig, identity: IdentitySecret, mut rng: Rng, now: Instant) -> Self {
+        let max_datagram = config.max_datagram.clamp(BASE, LARGEST);
         // A node without a mesh has no secret: PROTOCOL §1, `psk`.
         let net = Net::new(&Secret::fill(|psk| psk.fill(0)));
         let mut routes = RouteTable::new();
@@ -63,7 +64,7 @@ impl Node {
             }
         }
         let mut node = Self {
-            local: Local::new(identity, net, config.prefers_aes),
+            local: Local::new(identity, net, config.prefers_aes, max_datagram),
             responder: Responder::new(now, &mut rng),
             pings: PrefixBuckets::new(PINGS, &mut rng),
             rng,
@@ -72,8 +73,8 @@ impl Node {
             routes,
             rules: config.channels,
             addresses: config.addresses,
-            packing: Packing::new(),
-            scratch: vec![0; MAX_DATAGRAM].into_boxed_slice(),
+            packing: Packing::new(max_datagram),
+            scratch: vec![0; max_datagram].into_boxed_slice(),
             events: Vec::new(),
             drops: Drops::default(),
             serials: 0,

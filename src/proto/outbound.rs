@@ -16,7 +16,7 @@ use crate::wire::hello::{CookieKind, encode_cookie_packet};
 use crate::wire::sealed::{HEADER, TAG};
 
 /// The unreliable channel that senders use (PROTOCOL §9.2).
-const UNRELIABLE: u8 = 128;
+pub(super) const UNRELIABLE: u8 = 128;
 /// Datagrams with reliable frames that one peer may send before the next peer has its turn.
 const BURST: usize = 16;
 
@@ -45,6 +45,9 @@ impl Node {
         };
         if self.peers.get_mut(index).is_some_and(|peer| peer.carries_user_data()) {
             self.send_waiting(now, index, tx);
+            self.tell_size(now, index, &inner, tun);
+            let clamped = self.clamped(index, &inner);
+            let inner = clamped.as_deref().and_then(|copy| IpPacket::parse(copy).ok()).unwrap_or(inner);
             return self.send_ip(now, index, &inner, tx);
         }
         let Some(peer) = self.peers.get_mut(index).filter(|_| !self.stopping) else {
@@ -187,6 +190,7 @@ impl Node {
         }
         self.send_waiting(now, index, tx);
         self.flush(now, tx);
+        self.send_probes(now, index, tx);
         self.peers.settle(now, index);
         if more {
             self.peers.wake(index);
@@ -249,7 +253,7 @@ impl Node {
                 let Some(session) = self.peers.get_mut(at.peer).and_then(|peer| peer.session_mut(at.serial)) else {
                     return false;
                 };
-                let end = HEADER + session.datagram_limit();
+                let end = HEADER + session.reliable_limit();
                 let mut writer = DataWriter::new(&mut self.scratch[HEADER..end]);
                 if session.channels.fill(now, &mut writer, scope) {
                     let len = writer.finish();
@@ -300,7 +304,7 @@ impl Node {
     }
 
     /// Seals what stands in the scratch buffer and sends it, along the session's path unless another link is given.
-    fn send_scratch(
+    pub(super) fn send_scratch(
         &mut self,
         now: Instant,
         at: SessionRef,

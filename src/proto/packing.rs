@@ -6,7 +6,7 @@
 use crate::base::PeerIndex;
 use crate::wire::data::{DATA_HEADER, DataWriter};
 use crate::wire::frame::Frame;
-use crate::wire::sealed::{HEADER, MAX_DATAGRAM, TAG};
+use crate::wire::sealed::{HEADER, TAG};
 
 /// The open data packet.
 #[derive(Debug)]
@@ -19,8 +19,9 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    pub(crate) fn new() -> Self {
-        Self { owner: None, len: DATA_HEADER, frames: 0, bytes: vec![0; MAX_DATAGRAM].into_boxed_slice() }
+    /// With room for a datagram of this length.
+    pub(crate) fn new(max_datagram: usize) -> Self {
+        Self { owner: None, len: DATA_HEADER, frames: 0, bytes: vec![0; max_datagram].into_boxed_slice() }
     }
 
     /// Whose packet is open.

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use super::bucket::{Bucket, Rate};
 use super::command::{PeerConfig, PeerStatus, SessionStatus};
 use super::event::{Dropped, Drops, Ended, Event};
+use super::fitting::TOO_BIG;
 use super::handshake::Local;
 use super::handshake::initiator::Initiator;
+use super::mtu::Probe;
 use super::session::{Serial, Session};
 use super::waiting::{Backlog, Waiting};
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
@@ -57,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) counters: Arc<Counters>,
     /// See `publish`.
     pub(super) published_stamp: u64,
+    /// ICMP errors about the size of packets.
+    sizes_told: Bucket,
     /// Indexes and addresses under which the table finds this peer.
     pub(crate) registered: Vec<SessionIndex>,
     pub(crate) registered_greeted: Vec<SocketAddr>,
@@ -98,6 +102,7 @@ impl Peer {
             drops: Drops::default(),
             counters: Arc::default(),
             published_stamp: 0,
+            sizes_told: Bucket::default(),
             registered: Vec::new(),
             registered_greeted: Vec::new(),
             sessions_removed: false,
@@ -427,6 +432,17 @@ impl Peer {
             Some(active) => self.session_mut(active),
             None => self.sessions.iter_mut().find(|session| session.carries_user_data()),
         }
+    }
+
+    /// The next probe on the session that is sent on.
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        let active = self.active?;
+        self.session_mut(active)?.poll_probe(now)
+    }
+
+    /// Whether a host may be told once more that a packet was too large.
+    pub(crate) fn may_tell_size(&mut self, now: Instant) -> bool {
+        self.sizes_told.take(now, TOO_BIG)
     }
 
     pub(crate) fn carries_user_data(&self) -> bool {

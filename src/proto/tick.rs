@@ -1,5 +1,6 @@
 //! `impl Node`: time and commands.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::command::Command;
@@ -28,7 +29,24 @@ impl Node {
                     self.settle(now, index);
                 }
             }
+            Command::TooBig { remote, len } => self.on_too_big(now, remote, len),
             Command::Shutdown => self.shut_down(now),
+        }
+    }
+
+    fn on_too_big(&mut self, now: Instant, remote: SocketAddr, len: usize) {
+        for index in self.peers.indexes() {
+            let Some(peer) = self.peers.get_mut(index) else {
+                continue;
+            };
+            let mut concerned = false;
+            for session in peer.sessions.iter_mut().filter(|session| session.path.remote() == remote) {
+                session.mtu.on_too_big(len);
+                concerned = true;
+            }
+            if concerned {
+                self.settle(now, index);
+            }
         }
     }
 

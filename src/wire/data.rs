@@ -91,7 +91,7 @@ impl<'a> DataWriter<'a> {
     }
 
     /// Appends a frame that carries one IP packet of `len` bytes: the room in which the caller writes it. `partial` if its transport checksum is left out
-    /// (PROTOCOL §11.4).
+    /// (PROTOCOL §11.5).
     ///
     /// # Errors
     /// As [`DataWriter::push`].
@@ -176,10 +176,12 @@ mod tests {
                     let status = IntroductionStatus::from_byte((self.port % 5) as u8).unwrap();
                     Frame::IntroductionAck { channel, sequence, ack, status }
                 }
-                _ => {
+                6 => {
                     let [index, count] = self.port.to_be_bytes();
                     Frame::Part { channel, number: sequence, index, count, data }
                 }
+                7 => Frame::Probe { channel, number: sequence },
+                _ => Frame::ProbeAnswer { channel, number: sequence, size: self.port },
             }
         }
     }
@@ -187,7 +189,7 @@ mod tests {
     fn frames() -> impl Strategy<Value = Vec<Owned>> {
         let data = prop_oneof![3 => 0..80_usize, 1 => Just(1183), 1 => Just(1191), 1 => Just(1192)]
             .prop_flat_map(|len| prop::collection::vec(any::<u8>(), len));
-        let fields = (0..7_u8, any::<u8>(), any::<(u32, u32)>(), any::<[u8; 32]>(), any::<[u8; 32]>());
+        let fields = (0..9_u8, any::<u8>(), any::<(u32, u32)>(), any::<[u8; 32]>(), any::<[u8; 32]>());
         let frame = (fields, any::<u128>(), any::<u16>(), data).prop_map(|(fields, address, port, data)| {
             let (kind, channel, numbers, ephemeral, target) = fields;
             Owned { kind, channel, numbers, ephemeral, target, address, port, data }
@@ -251,12 +253,12 @@ mod tests {
 
         #[test]
         fn whatever_decodes_is_encoded_to_the_same_bytes(
-            number in 0..6_u8, kinds in prop::collection::vec(0..8_usize, 6), body in prop::collection::vec(0..4_u8, 0..600),
+            number in 0..6_u8, kinds in prop::collection::vec(0..10_usize, 6), body in prop::collection::vec(0..4_u8, 0..600),
         ) {
             // Small bytes make plausible lengths; a valid type byte every now and then makes longer walks.
             let mut packet = vec![VERSION, kind::DATA, number];
             for (chunk, which) in body.chunks(100).zip(kinds) {
-                packet.extend([7, [1, 2, 3, 4, 5, 6, 0x10, 0x11][which]]);
+                packet.extend([7, [1, 2, 3, 4, 5, 6, 0x10, 0x12, 0x13, 0x77][which]]);
                 packet.extend(chunk);
             }
             let Ok(Packet::Data(frames)) = Packet::decode(&packet) else { panic!("{packet:02x?}") };

@@ -21,6 +21,9 @@ pub const UNRELIABLE_OVERHEAD: usize = PREFIX + LENGTH;
 /// Bytes of a part frame besides its data.
 pub const PART_OVERHEAD: usize = PREFIX + 4 + 1 + 1 + LENGTH;
 
+/// Bytes of a probe answer.
+pub const PROBE_ANSWER_LEN: usize = PREFIX + 4 + 2;
+
 /// Second byte of every frame.
 mod kind {
     pub(super) const RELIABLE_DATA: u8 = 0x01;
@@ -31,6 +34,8 @@ mod kind {
     pub(super) const INTRODUCTION_ACK: u8 = 0x06;
     pub(super) const PART: u8 = 0x10;
     pub(super) const PARTIAL_DATA: u8 = 0x11;
+    pub(super) const PROBE: u8 = 0x12;
+    pub(super) const PROBE_ANSWER: u8 = 0x13;
 }
 
 /// One frame of a data packet.
@@ -123,12 +128,28 @@ pub enum Frame<'a> {
         /// At most 65535 bytes.
         data: &'a [u8],
     },
-    /// 0x11: one whole IP packet, but for its TCP or UDP checksum (PROTOCOL §11.4).
+    /// 0x11: one whole IP packet, but for its TCP or UDP checksum (PROTOCOL §11.5).
     PartialData {
         /// `id`.
         channel: u8,
         /// At most 65535 bytes.
         data: &'a [u8],
+    },
+    /// 0x12: does a datagram of this length arrive? (PROTOCOL §8.5)
+    Probe {
+        /// `id`.
+        channel: u8,
+        /// Which probe of the session.
+        number: u32,
+    },
+    /// 0x13: it did (PROTOCOL §8.5).
+    ProbeAnswer {
+        /// `id`.
+        channel: u8,
+        /// Which probe.
+        number: u32,
+        /// Length of the datagram in which the probe came.
+        size: u16,
     },
 }
 
@@ -170,6 +191,11 @@ impl<'a> Frame<'a> {
                 let count = reader.u8("count")?;
                 Ok(Self::Part { channel, number, index, count, data: data(reader)? })
             }
+            kind::PROBE => Ok(Self::Probe { channel, number: reader.u32("number")? }),
+            kind::PROBE_ANSWER => {
+                let number = reader.u32("number")?;
+                Ok(Self::ProbeAnswer { channel, number, size: reader.u16("size")? })
+            }
             _ => Err(DecodeError::Value("frame type")),
         }
     }
@@ -184,6 +210,8 @@ impl<'a> Frame<'a> {
             Self::Introduction { .. } => PREFIX + NUMBERS + INTRODUCTION + 16 + 2,
             Self::IntroductionAck { .. } => PREFIX + NUMBERS + 1,
             Self::Part { data, .. } => PART_OVERHEAD + data.len(),
+            Self::Probe { .. } => PREFIX + 4,
+            Self::ProbeAnswer { .. } => PROBE_ANSWER_LEN,
         }
     }
 
@@ -227,6 +255,15 @@ impl<'a> Frame<'a> {
                 writer.u32(number)?;
                 writer.put(&[index, count])?;
                 put_data(writer, data)
+            }
+            Self::Probe { channel, number } => {
+                writer.put(&[channel, kind::PROBE])?;
+                writer.u32(number)
+            }
+            Self::ProbeAnswer { channel, number, size } => {
+                writer.put(&[channel, kind::PROBE_ANSWER])?;
+                writer.u32(number)?;
+                writer.u16(size)
             }
         }
     }

@@ -21,6 +21,9 @@ use handfast::proto::{Command, Node, NodeConfig, PeerConfig};
 use handfast::wire::sealed::{HEADER, MAX_PLAINTEXT, TAG};
 use handfast::wire::{DataWriter, Frame, HelloKind, Packet, Record, SealedHeader, encode_hello};
 
+/// What the insider is capable of: part frames and probes.
+const CAPS: u32 = 6;
+
 /// What a node may hold, printed, whatever it is sent.
 const MOST_STATE: usize = 16 << 20;
 
@@ -93,7 +96,7 @@ fn node(side: usize, seed: u64, now: Instant) -> Node {
         addresses: vec![IpAddr::V4(overlay(side))],
         channels: ChannelRules::new(vec![reliable]).unwrap_or_default(),
         prefers_aes: side == 0,
-        publishes: false,
+        ..NodeConfig::default()
     };
     Node::new(config, identity(side), Rng::from_number(seed), now)
 }
@@ -420,9 +423,9 @@ impl Insider {
             panic!("no offer");
         };
         let (ct, kem) = encapsulate(ek, rng).expect("an honest key");
-        let th_1 = transcript.quantum(2, caps, ek, &ct);
+        let th_1 = transcript.quantum(CAPS, caps, ek, &ct);
         let signature = net.sign_finish(&identity, &th_1);
-        let finish = Record::Finish { caps: 2, ct: &ct, signature: &signature }.encode();
+        let finish = Record::Finish { caps: CAPS, ct: &ct, signature: &signature }.encode();
         let (keys, _) = chain.quantum(&th_1, &kem);
         let zero = Keys { seal: halves.seal, counter: TxCounter::new(), index: halves.send };
         let stream = [&(finish.len() as u16).to_be_bytes()[..], &finish].concat();

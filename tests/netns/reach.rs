@@ -115,10 +115,30 @@ fn packets_larger_than_a_datagram_arrive() {
     let Some(lab) = (Setup { mtu: 9000, ..Setup::default() }).up() else { return };
     let (a, b) = lab.pair();
     for size in [1100, 1150, 1170, 1200, 1400, 2400, 8000, 8952] {
-        // Whole on the inside, whatever becomes of it outside.
-        a.ping_with(b.v6(), &format!("-M do -s {size} -c 3 -i 0.1 -W 5")).assert_all_answered();
+        // Whole on the inside, whatever becomes of it outside: of a packet that may be cut, nobody is told.
+        a.ping_with(b.v4(), &format!("-M dont -s {size} -c 3 -i 0.1 -W 5")).assert_all_answered();
+        a.ping_with(b.v6(), &format!("-s {size} -c 3 -i 0.1 -W 5")).assert_all_answered();
     }
     assert!(a.tcp_throughput(b, seconds(2)) > 1e6);
+}
+
+#[test]
+fn the_host_learns_what_one_datagram_of_the_path_carries() {
+    let Some(lab) = (Setup { mtu: 9000, ..Setup::default() }).up() else { return };
+    let (a, b) = lab.pair();
+    eventually(seconds(10), "Ethernet is found", || {
+        a.ping_with(b.v4(), "-c 1 -W 1");
+        a.status().peer("b").0["datagram_limit"] == 1472
+    });
+    // The search for jumbo frames ends as well; then the host keeps the packets as small as it was told: 1472 less 37.
+    for to in [b.v4(), b.v6()] {
+        eventually(seconds(10), "the host is told", || {
+            let said = a.ping_with(to, "-M do -s 2000 -c 2 -i 0.1 -W 1").text;
+            said.contains("mtu = 1435") || said.contains("mtu=1435")
+        });
+    }
+    a.ping_with(b.v4(), "-M do -s 1407 -c 3 -i 0.1 -W 5").assert_all_answered();
+    a.ping_with(b.v6(), "-M do -s 1387 -c 3 -i 0.1 -W 5").assert_all_answered();
 }
 
 #[test]

@@ -13,7 +13,8 @@ fn is_allowed(kind: Option<u8>, length: usize) -> bool {
     match kind {
         Some(0x01 | 0x81) => length == 162,
         Some(0x83 | 0x02 | 0x82) => length == 34,
-        Some(0x10) => (32..=1228).contains(&length),
+        // Larger than every path carries where that is proven, and while it is being probed (§8.5).
+        Some(0x10) => (32..=8972).contains(&length),
         _ => false,
     }
 }
@@ -82,7 +83,8 @@ fn status_says_what_is() {
     assert!(["AES-256-GCM", "ChaCha20-Poly1305"].contains(&peer.0["cipher"].as_str().unwrap()));
     assert!(peer.0["rtt_ms"].as_f64().unwrap() < 1000.0);
     assert!(peer.0["last_received_seconds"].as_f64().unwrap() < 20.0);
-    assert_eq!(peer.0["datagram_limit"], 1228);
+    // The search has begun with the first packet, and each try takes 200 ms: Ethernet over IPv6, or not known yet.
+    assert!([1228, 1452].contains(&peer.0["datagram_limit"].as_u64().unwrap()), "{peer:?}");
     assert_eq!((&peer.0["tx_packets"], &peer.0["tx_bytes"]), (&5.into(), &(5 * 84).into()));
     assert_eq!((&peer.0["rx_packets"], &peer.0["rx_bytes"]), (&5.into(), &(5 * 84).into()));
     let text = a.status_text();

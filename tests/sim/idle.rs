@@ -39,6 +39,8 @@ fn an_idle_session_ends_and_costs_nothing_afterwards() {
 #[test]
 fn one_way_traffic_is_answered_by_a_keepalive_every_ten_seconds_and_no_more() {
     let mut world = World::connected(1, Line::clean(ms(10)));
+    // The search for the size of the path comes first.
+    world.send(0, 1);
     world.run_for(secs(12));
     let before = world.sent[1].0;
     for _ in 0..60 {

@@ -36,6 +36,10 @@ fn three_pairs_talk_at_once_and_nobody_gets_what_is_for_another() {
 #[test]
 fn small_packets_that_are_ready_together_share_datagrams_even_when_destinations_take_turns() {
     let mut world = connected(1);
+    world.send(0, 1);
+    world.send(0, 2);
+    // The search for the size of the paths comes first.
+    world.run_for(secs(2));
     let before = world.sent[0].0;
     for _ in 0..10 {
         world.send(0, 1);

@@ -45,17 +45,19 @@ pub(crate) struct Line {
     /// Of a thousand, so many arrive twice.
     pub(crate) duplicates: u32,
     pub(crate) up: bool,
+    /// Longer IP packets are lost without a word.
+    pub(crate) mtu: usize,
 }
 
 impl Line {
     /// A line that loses nothing.
     pub(crate) const fn clean(delay: Duration) -> Self {
-        Self { delay, jitter: Duration::ZERO, loss: 0, duplicates: 0, up: true }
+        Self { delay, jitter: Duration::ZERO, loss: 0, duplicates: 0, up: true, mtu: 1500 }
     }
 
     /// A line that loses, repeats and reorders.
     pub(crate) const fn rough(delay: Duration, loss: u32) -> Self {
-        Self { delay, jitter: delay, loss, duplicates: 10, up: true }
+        Self { delay, jitter: delay, loss, duplicates: 10, up: true, mtu: 1500 }
     }
 }
 
@@ -90,6 +92,7 @@ pub(crate) struct Host {
     /// Its peers have names that can be looked up.
     pub(crate) names: bool,
     pub(crate) prefers_aes: bool,
+    pub(crate) max_datagram: usize,
     pub(crate) events: Vec<(Duration, Event)>,
     /// Packets of the ledger that came out of its tunnel, in order.
     pub(crate) received: Vec<(Duration, PacketId)>,
@@ -219,6 +222,7 @@ impl World {
                 known: known.collect(),
                 names: false,
                 prefers_aes: false,
+                max_datagram: NodeConfig::default().max_datagram,
                 events: Vec::new(),
                 received: Vec::new(),
                 other: Vec::new(),
@@ -295,6 +299,7 @@ impl World {
             channels: ChannelRules::new(rules.collect()).unwrap(),
             prefers_aes: self.hosts[host].prefers_aes,
             publishes: false,
+            max_datagram: self.hosts[host].max_datagram,
         };
         self.start_with(host, config);
     }
@@ -586,7 +591,8 @@ impl World {
     }
 
     fn fly(&mut self, line: Line, datagram: Datagram) {
-        if !line.up || self.chance(line.loss) {
+        let headers = if datagram.to.is_ipv4() { 28 } else { 48 };
+        if !line.up || datagram.bytes.len() + headers > line.mtu || self.chance(line.loss) {
             return;
         }
         if self.chance(line.duplicates) {

@@ -16,6 +16,9 @@ const SLOTS: usize = 8;
 /// The largest UDP payload over IPv4, hence the largest batch.
 const BATCH_BYTES: usize = 65_507;
 
+/// Refusals of datagrams for their size that are kept until they are asked for.
+const MAX_REFUSALS: usize = 16;
+
 /// The sending half of the socket pair: datagrams wait in a batch until [`Sender::flush`], or until the batch can take no more.
 ///
 /// When the kernel's buffer is full, batches stay where they are ([`Sender::is_blocked`]), and new datagrams that find no room are dropped. So
@@ -28,7 +31,6 @@ pub struct Sender {
     /// The slot that makes room next when none is free.
     turn: usize,
     counters: SendCounters,
-    too_big: Option<(SocketAddr, usize)>,
 }
 
 /// What became of datagrams, each counted once.
@@ -70,7 +72,6 @@ impl Sender {
             slots: std::array::from_fn(|_| Batch::new()),
             turn: 0,
             counters: SendCounters::default(),
-            too_big: None,
         })
     }
 
@@ -79,9 +80,9 @@ impl Sender {
         self.counters
     }
 
-    /// Where the last datagram was to go that was too large for its way out, and its length; since this was asked last.
+    /// Takes the destination and length of a datagram that the kernel refused because it is too large for the interface; of many, not all are told.
     pub fn take_too_big(&mut self) -> Option<(SocketAddr, usize)> {
-        self.too_big.take()
+        [&mut self.v4, &mut self.v6].into_iter().flatten().find_map(|outbox| outbox.too_big.pop())
     }
 
     /// Hands all batches to the kernel.
@@ -142,7 +143,7 @@ impl Sender {
         match outbox {
             None => self.counters.no_socket += batch.count as u64,
             Some(outbox) => {
-                if outbox.send(batch, &mut self.counters, &mut self.too_big).is_blocked() {
+                if outbox.send(batch, &mut self.counters).is_blocked() {
                     return;
                 }
             }
@@ -239,6 +240,8 @@ struct Outbox {
     state: UdpSocketState,
     /// The kernel had no room when it was tried last.
     blocked: bool,
+    /// Where to, and how long.
+    too_big: Vec<(SocketAddr, usize)>,
 }
 
 /// What became of one batch.
@@ -255,10 +258,10 @@ impl Sent {
 
 impl Outbox {
     fn new(socket: Arc<UdpSocket>) -> io::Result<Self> {
-        Ok(Self { state: prepare(&socket)?, socket, blocked: false })
+        Ok(Self { state: prepare(&socket)?, socket, blocked: false, too_big: Vec::new() })
     }
 
-    fn send(&mut self, batch: &Batch, counters: &mut SendCounters, too_big: &mut Option<(SocketAddr, usize)>) -> Sent {
+    fn send(&mut self, batch: &Batch, counters: &mut SendCounters) -> Sent {
         if self.blocked {
             return Sent::Blocked;
         }
@@ -284,33 +287,23 @@ impl Outbox {
             }
             // The device cannot segment, or a segment is too large for it: the kernel does not say which.
             Some(Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE) if batch.count > 1 => {
-                self.send_singly(link, batch, counters, too_big)
+                self.send_singly(link, batch, counters)
             }
-            reason => {
-                if reason == Some(Errno::EMSGSIZE) {
-                    *too_big = Some((link.remote, batch.len));
-                }
-                counters.dropped(&error, count)
+            _ => {
+                self.note_refusal(&error, link.remote, batch.segment);
+                counters.dropped(&error, count);
             }
         }
         Sent::Done
     }
 
-    fn send_singly(
-        &mut self,
-        link: Link,
-        batch: &Batch,
-        counters: &mut SendCounters,
-        too_big: &mut Option<(SocketAddr, usize)>,
-    ) {
+    fn send_singly(&mut self, link: Link, batch: &Batch, counters: &mut SendCounters) {
         let mut sent = 0;
         for datagram in batch.bytes().chunks(batch.segment.max(1)) {
             match self.try_send(link, datagram, datagram.len()) {
                 Ok(()) => sent += 1,
                 Err(error) => {
-                    if errno(&error) == Some(Errno::EMSGSIZE) {
-                        *too_big = Some((link.remote, datagram.len()));
-                    }
+                    self.note_refusal(&error, link.remote, datagram.len());
                     counters.dropped(&error, 1);
                 }
             }
@@ -320,6 +313,12 @@ impl Outbox {
         if sent < batch.count as u64 {
             // It was not segmentation that stood in the way.
             self.forget_refusals();
+        }
+    }
+
+    fn note_refusal(&mut self, error: &io::Error, remote: SocketAddr, len: usize) {
+        if errno(error) == Some(Errno::EMSGSIZE) && self.too_big.len() < MAX_REFUSALS {
+            self.too_big.push((remote, len));
         }
     }
 
@@ -501,8 +500,8 @@ mod tests {
             sender.flush();
             let expected = SendCounters { unreachable: 3, denied: 1, too_big: 3, ..SendCounters::default() };
             assert_eq!(sender.counters(), expected);
-            assert_eq!(sender.take_too_big(), Some(("192.0.2.2:9".parse().unwrap(), 1228)));
-            assert_eq!(sender.take_too_big(), None);
+            let refused: Vec<_> = std::iter::from_fn(|| sender.take_too_big()).collect();
+            assert_eq!(refused, [("192.0.2.2:9".parse().unwrap(), 1228); 3]);
             assert_eq!(sender.segments_to("192.0.2.2:1".parse().unwrap()), v4_segments, "not the device's fault");
         });
     }

@@ -14,8 +14,10 @@ use crate::crypto::schedule::Net;
 pub(crate) const CAP_AES: u32 = 0x0000_0001;
 /// The peer understands part frames.
 pub(crate) const CAP_PARTS: u32 = 0x0000_0002;
+/// The peer answers probes of the path.
+pub(crate) const CAP_PROBES: u32 = 0x0000_0004;
 
-/// The peer computes transport checksums that were left out (PROTOCOL §11.4).
+/// The peer computes transport checksums that were left out (PROTOCOL §11.5).
 pub(crate) const CAP_PARTIAL: u32 = 0x0000_0008;
 
 /// What every handshake of this node needs to know of itself.
@@ -25,11 +27,13 @@ pub(crate) struct Local {
     pub(crate) id: PeerId,
     pub(crate) net: Net,
     pub(crate) caps: u32,
+    /// The largest datagram that it is ready to send.
+    pub(crate) max_datagram: usize,
 }
 
 impl Local {
-    pub(crate) fn new(identity: IdentitySecret, net: Net, prefers_aes: bool) -> Self {
-        let caps = if prefers_aes { CAP_AES } else { 0 } | CAP_PARTS | CAP_PARTIAL;
-        Self { id: identity.id(), identity, net, caps }
+    pub(crate) fn new(identity: IdentitySecret, net: Net, prefers_aes: bool, max_datagram: usize) -> Self {
+        let caps = CAP_PARTS | CAP_PROBES | CAP_PARTIAL | if prefers_aes { CAP_AES } else { 0 };
+        Self { id: identity.id(), identity, net, caps, max_datagram }
     }
 }

@@ -15,6 +15,7 @@
 pub(crate) mod epoch;
 mod quantum;
 mod rekey;
+mod size;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,13 +29,15 @@ use super::channel::parts::Reassembly;
 use super::channel::{Channels, Scope};
 use super::event::{Dropped, Ended};
 use super::handshake::{CAP_PARTIAL, CAP_PARTS, Local};
+use super::mtu::{BASE, PathMtu};
 use super::path::Path;
+use super::probing::Answers;
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::crypto::aead::Cipher;
 use crate::crypto::schedule::{Chain, Epoch0, Role, Transcript};
 use crate::envelope::{Activity, Opened, Splitter};
 use crate::wire::record::{CloseReason, Record};
-use crate::wire::sealed::{MAX_PLAINTEXT, SealedHeader};
+use crate::wire::sealed::SealedHeader;
 
 /// How long an unconfirmed session may stay so: half-open at the responder, without an epoch-1 packet at the initiator.
 const HALF_OPEN: Duration = Duration::from_secs(10);
@@ -130,6 +133,10 @@ pub(crate) struct Session {
     pub(crate) reassembly: Reassembly,
     pub(crate) splitter: Arc<Splitter>,
     pub(crate) path: Path,
+    /// What the path carries.
+    pub(crate) mtu: PathMtu,
+    /// What is owed for the probes of the peer.
+    pub(crate) answers: Answers,
     caps: u32,
     pub(crate) activity: Arc<Activity>,
     /// When to look at the activity next, if it is awake, and what it had noted when it was looked at last.
@@ -164,6 +171,8 @@ impl Session {
             reassembly: Reassembly::new(),
             splitter: Arc::default(),
             path: Path::new(link),
+            mtu: PathMtu::new(link.remote, BASE),
+            answers: Answers::default(),
             caps: 0,
             activity: Arc::new(Activity::new(now)),
             look_at: None,
@@ -293,6 +302,18 @@ impl Session {
     /// Another thread has carried bytes on it, after a pause.
     pub(crate) fn on_awake(&mut self, now: Instant) {
         self.look_at.get_or_insert(now + LOOK);
+        self.take_sizes();
+    }
+
+    /// What other threads sent is large enough to be worth a larger datagram, or a proof that large ones still arrive (PROTOCOL §8.5).
+    fn take_sizes(&mut self) {
+        let largest = self.activity.take_largest();
+        if largest > 0 {
+            self.mtu.on_traffic();
+        }
+        if largest > BASE {
+            self.mtu.on_large_sent();
+        }
     }
 
     /// Sees to it that what other threads noted moves the timers, as long as they note anything.
@@ -300,6 +321,7 @@ impl Session {
         if self.look_at.is_none_or(|at| now < at) {
             return;
         }
+        self.take_sizes();
         let events = self.activity.events();
         let asleep = std::mem::replace(&mut self.looked, events) == events && self.activity.sleep(events);
         self.look_at = (!asleep).then(|| now + LOOK);
@@ -328,6 +350,7 @@ impl Session {
             self.channels.deadline(),
             self.reassembly.deadline(),
             self.path.deadline(),
+            self.mtu.deadline().filter(|_| active && self.is_confirmed()),
         ]
         .into_iter()
         .flatten()
@@ -358,6 +381,9 @@ impl Session {
         let total = epoch.seal(now, buffer, len)?;
         self.activity.on_sealed(now);
         self.keepalive_at = None;
+        if lane == Lane::User && total > BASE {
+            self.mtu.on_large_sent();
+        }
         Ok(total)
     }
 
@@ -370,8 +396,9 @@ impl Session {
     }
 
     /// User data was sent, which the peer should react to.
-    pub(crate) fn on_user_sent(&self, now: Instant) {
+    pub(crate) fn on_user_sent(&mut self, now: Instant) {
         self.activity.on_user_sent(now, 0);
+        self.mtu.on_traffic();
         self.mark_used();
     }
 
@@ -447,16 +474,6 @@ impl Session {
     /// Whether the peer computes the transport checksums that are left out.
     pub(crate) fn takes_partial(&self) -> bool {
         self.caps & CAP_PARTIAL != 0
-    }
-
-    /// Largest IP packet that the path carries in one datagram; `None` while that is being found out.
-    pub(crate) fn inner_mtu(&self) -> Option<usize> {
-        None
-    }
-
-    /// Largest plaintext of a sealed packet on the present path, in bytes.
-    pub(crate) fn datagram_limit(&self) -> usize {
-        MAX_PLAINTEXT
     }
 
     /// The epochs that open packets with this index.

@@ -87,7 +87,7 @@ impl Session {
         let signature = local.net.sign_finish(&local.identity, &transcript);
         let finish = Record::Finish { caps: local.caps, ct: &ct, signature: &signature }.encode();
         self.channels.send_control(now, &finish).map_err(|_| Ended::Fault)?;
-        self.caps = caps & local.caps;
+        self.agree(caps, local);
         self.next = Some(self.first_quantum_epoch(now, transcript, &shared, rng));
         self.stage = Stage::Finishing;
         self.indexes_changed = true;
@@ -110,7 +110,7 @@ impl Session {
         local.net.verify_finish(peer, &transcript, signature).map_err(|_| Ended::Fault)?;
         let shared = offered.kem.decapsulate(ct);
         let ephemeral = offered.ephemeral();
-        self.caps = caps & local.caps;
+        self.agree(caps, local);
         let epoch = self.first_quantum_epoch(now, transcript, &shared, rng);
         let epoch0 = std::mem::replace(&mut self.current, epoch);
         self.previous = Some((epoch0, now + PREVIOUS_EPOCH));

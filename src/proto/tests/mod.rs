@@ -15,5 +15,6 @@ mod half_open;
 mod hostile;
 mod overlap;
 mod pair;
+mod path_mtu;
 mod reliable;
 mod silence;

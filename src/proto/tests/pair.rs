@@ -10,6 +10,7 @@ use crate::overlay::flow::ChannelRules;
 use crate::proto::session::SessionRef;
 use crate::proto::{Command, Dropped, Event, Node, NodeConfig, PeerConfig};
 use crate::wire::hello::CookieKind;
+use crate::wire::sealed::MAX_DATAGRAM;
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub(crate) fn config(side: Side, knows_endpoint: bool) -> NodeConfig {
             keepalive: None,
         }],
         addresses: vec![IpAddr::V4(overlay(side))],
+        // Scenarios count datagrams: without probes of the path.
+        max_datagram: MAX_DATAGRAM,
         ..NodeConfig::default()
     }
 }

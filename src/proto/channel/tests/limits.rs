@@ -192,6 +192,31 @@ fn an_old_acknowledgement_does_not_bring_its_window_back() {
 }
 
 #[test]
+fn no_message_is_longer_than_every_path_carries_however_large_the_packet() {
+    let now = epoch();
+    let mut channels = Channels::new(now);
+    for length in [20, 1183, 3000, 9000, 65_535] {
+        channels.send(now, 1, &record(7, length)).unwrap();
+    }
+    let mut sent = 0;
+    loop {
+        let mut bytes = vec![0; 8942];
+        let mut writer = DataWriter::new(&mut bytes);
+        if !channels.fill(now, &mut writer, Scope::All) {
+            break;
+        }
+        let length = writer.finish();
+        let Ok(Packet::Data(frames)) = Packet::decode(&bytes[..length]) else { panic!() };
+        for frame in frames {
+            // So a message that was cut on a wide path is repeated as it is when the path has shrunk (PROTOCOL §8.5, §10).
+            assert!(frame.unwrap().encoded_len() <= PACKET - 3);
+            sent += 1;
+        }
+    }
+    assert!(sent >= 10, "{sent} messages");
+}
+
+#[test]
 fn a_channel_in_use_is_small() {
     assert!(size_of::<Channels>() <= 640, "{}", size_of::<Channels>());
     assert!(size_of::<Channel>() <= 448, "{}", size_of::<Channel>());
