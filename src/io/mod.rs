@@ -1,6 +1,7 @@
 //! Layer 4: the Linux edges. Imports `base` and `ip`; knows no protocol.
 //!
 //! - [`tun`]: the overlay interface, packet by packet;
+//! - [`offload`]: super packets of the overlay interface, cut and put together;
 //! - [`udp`]: the underlay, datagrams in batches;
 //! - [`netlink`]: addresses, routes and rules of the interface;
 //! - [`resolve`]: names to addresses;
@@ -8,6 +9,7 @@
 
 pub mod alarm;
 pub mod netlink;
+pub mod offload;
 pub mod resolve;
 pub mod tun;
 pub mod udp;
