@@ -7,6 +7,8 @@ mod channels;
 mod inner_ip;
 #[path = "checks/node.rs"]
 mod node;
+#[path = "checks/offload.rs"]
+mod offload;
 #[path = "checks/parts.rs"]
 mod parts;
 #[path = "checks/wire.rs"]
@@ -56,6 +58,11 @@ fn every_play_of_the_corpus_leaves_the_channels_within_their_bounds() {
 #[test]
 fn all_parts_of_the_corpus_come_together_in_order_or_not_at_all() {
     replay("parts", parts::parts);
+}
+
+#[test]
+fn every_read_of_the_corpus_is_refused_or_its_pieces_arrive() {
+    replay("offload", offload::offload);
 }
 
 #[test]

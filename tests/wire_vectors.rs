@@ -97,7 +97,7 @@ const COOKIE_PACKETS: [(&str, CookieKind); 3] =
 const OTHER_PACKETS: [&str; 5] =
     ["sealed", "data-keepalive", "data-keepalive-padded", "data-several", "data-probe-padded"];
 
-const FRAMES: [&str; 16] = [
+const FRAMES: [&str; 17] = [
     "reliable-data",
     "reliable-data-longest",
     "acknowledgement",

@@ -258,7 +258,16 @@ fn packet_of(frame: Frame<'_>) -> Option<&[u8]> {
         {
             Some(data)
         }
-        _ => None,
+        Frame::UnreliableData { .. }
+        | Frame::PartialData { .. }
+        | Frame::ReliableData { .. }
+        | Frame::PeersListRequest { .. }
+        | Frame::IntroductionRequest { .. }
+        | Frame::Introduction { .. }
+        | Frame::IntroductionAck { .. }
+        | Frame::Part { .. }
+        | Frame::Probe { .. }
+        | Frame::ProbeAnswer { .. } => None,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::io::tun::TunCounters;
 use crate::overlay::flow::ChannelRules;
 
 pub use mailbox::{Mail, Mailbox, Notice, OpenedMail, StrangerMail};
-pub use table::Table;
+pub use table::{Owner, Table, View};
 pub use worker::{DataThread, Edges, WorkerError};
 
 /// What all data threads and the control thread share.

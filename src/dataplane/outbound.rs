@@ -8,7 +8,7 @@ use super::table::View;
 use super::{Notice, Shared};
 use crate::base::{Dropped, Ecn, Link, PeerIndex};
 use crate::envelope::{Sending, Traffic, UNRELIABLE};
-use crate::io::offload::{Checksum, Gso, Plan, VnetHeader, plan};
+use crate::io::offload::{Checksum, Gso, Plan, VnetHeader};
 use crate::io::tun::{MAX_PACKET, MAX_READ, Queue, TunError};
 use crate::io::udp::Sender;
 use crate::ip::{IpPacket, mss};
@@ -109,7 +109,7 @@ impl Outbound {
         if self.must_tell_size(&header, &inner, sending, room, way.now) {
             return leave_to_node(&header, &inner, way.shared);
         }
-        let plan = plan(&header, inner, room).map_err(|_| Dropped::NotIp)?;
+        let plan = Plan::new(&header, inner, room).map_err(|_| Dropped::NotIp)?;
         let result = self.pieces(view, peer, sending, &plan, room, inner.ecn(), way);
         if let Err(reason) = result {
             sending.counters.drops.count(reason);
@@ -163,7 +163,7 @@ impl Outbound {
         let whose = (peer, ecn);
         let partial = plan.is_partial() && sending.takes_partial;
         let checksum = if partial { Checksum::Partial } else { Checksum::Complete };
-        for piece in 0..plan.len() {
+        for piece in 0..plan.count() {
             let len = plan.piece_len(piece);
             if self.packing.whose().is_some_and(|open| open != whose) {
                 self.flush(view, way);
@@ -255,7 +255,7 @@ impl Outbound {
         if self.tally.is_some_and(|(last, _)| last != peer) {
             self.settle(view, way);
         }
-        &mut self.tally.get_or_insert((peer, Tally::default())).1
+        &mut self.tally.get_or_insert_with(|| (peer, Tally::default())).1
     }
 
     /// Tells the owner of the session what was sent: once a burst, since every word costs all threads.
@@ -292,8 +292,8 @@ fn write(datagram: &mut [u8], partial: bool, len: usize, piece: impl FnOnce(&mut
 /// Packets without a session, without a peer, or for a reliable channel: whole, and no longer than the interface's own.
 fn leave_to_node(header: &VnetHeader, inner: &IpPacket<'_>, shared: &Shared) -> Result<(), Dropped> {
     // A super packet is cut as its sender would have cut it.
-    let plan = plan(header, *inner, MAX_PACKET).map_err(|_| Dropped::NotIp)?;
-    for piece in 0..plan.len() {
+    let plan = Plan::new(header, *inner, MAX_PACKET).map_err(|_| Dropped::NotIp)?;
+    for piece in 0..plan.count() {
         let mut packet = vec![0; plan.piece_len(piece)];
         plan.write(piece, &mut packet, Checksum::Complete);
         shared.mailbox.packet(packet)?;

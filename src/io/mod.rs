@@ -2,6 +2,7 @@
 //!
 //! - [`tun`]: the overlay interface, packet by packet;
 //! - [`udp`]: the underlay, datagrams in batches;
+//! - [`offload`]: many packets as one, and apart again;
 //! - [`netlink`]: addresses, routes and rules of the interface;
 //! - [`poller`]: waiting, for threads without a runtime;
 //! - [`resolve`]: names to addresses;

@@ -34,8 +34,21 @@ mod flag {
     pub(super) const USO6: u32 = 0x40;
 }
 
-nix::ioctl_write_ptr_bad!(tun_set_iff, nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()), libc::ifreq);
-nix::ioctl_write_int_bad!(tun_set_offload, nix::request_code_write!(b'T', 208, size_of::<libc::c_uint>()));
+mod ioctl {
+    use nix::libc;
+
+    nix::ioctl_write_ptr_bad!(
+        #[doc = "TUNSETIFF: attaches a queue to the device that is named."]
+        set_iff,
+        nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
+        libc::ifreq
+    );
+    nix::ioctl_write_int_bad!(
+        #[doc = "TUNSETOFFLOAD: what may be left to whoever reads and writes."]
+        set_offload,
+        nix::request_code_write!(b'T', 208, size_of::<libc::c_uint>())
+    );
+}
 
 /// A TUN interface that lives as long as one of its queues does.
 #[derive(Debug)]
@@ -103,7 +116,7 @@ fn attach(name: &str) -> Result<OwnedFd, TunError> {
         libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags as libc::c_short } };
     #[expect(unsafe_code, reason = "the safe wrappers know no TUN devices")]
     // SAFETY: TUNSETIFF reads one `ifreq`, which lives until the call returns.
-    unsafe { tun_set_iff(fd.as_raw_fd(), &raw const request) }.map_err(error)?;
+    unsafe { ioctl::set_iff(fd.as_raw_fd(), &raw const request) }.map_err(error)?;
     Ok(fd)
 }
 
@@ -125,7 +138,7 @@ impl Queue {
         let tcp = flag::CSUM | flag::TSO4 | flag::TSO6 | flag::TSO_ECN;
         #[expect(unsafe_code, reason = "the safe wrappers know no TUN devices")]
         // SAFETY: TUNSETOFFLOAD takes its argument by value.
-        let ask = |flags: u32| unsafe { tun_set_offload(self.fd.as_raw_fd(), flags as libc::c_int) }.is_ok();
+        let ask = |flags: u32| unsafe { ioctl::set_offload(self.fd.as_raw_fd(), flags as libc::c_int) }.is_ok();
         // Before Linux 6.2 there is none for UDP.
         if ask(tcp | flag::USO4 | flag::USO6) {
             Capabilities { tso: true, uso: true }

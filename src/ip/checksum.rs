@@ -231,7 +231,7 @@ mod tests {
             let mut bytes = packet(v6, udp, &payload);
             let begin = field(v6, udp) + 2;
             let at = begin + at.index(bytes.len() - begin);
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(!is_valid(&bytes));
         }
     }
@@ -262,8 +262,9 @@ mod tests {
     #[test]
     fn the_header_is_found_behind_options_and_extension_headers() {
         let udp = UdpHeader { source_port: 1, destination_port: 2, length: 11, checksum: 0 };
-        let mut ipv4 = Ipv4Header::new(11, 64, etherparse::ip_number::UDP, V4.0, V4.1).unwrap();
+        let mut ipv4 = Ipv4Header::new(0, 64, etherparse::ip_number::UDP, V4.0, V4.1).unwrap();
         ipv4.options = [1; 8].into();
+        ipv4.set_payload_len(11).unwrap();
         ipv4.header_checksum = ipv4.calc_header_checksum();
         let mut v4 = Vec::new();
         ipv4.write(&mut v4).unwrap();

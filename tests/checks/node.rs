@@ -349,7 +349,7 @@ impl Keys {
         Self { seal: halves.seal, counter: TxCounter::new(), index: halves.send }
     }
 
-    fn seal(&mut self, plaintext: &[u8]) -> Vec<u8> {
+    fn seal(&self, plaintext: &[u8]) -> Vec<u8> {
         let Ok(nonce) = self.counter.next() else {
             return Vec::new();
         };

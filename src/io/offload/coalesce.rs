@@ -4,13 +4,14 @@
 //! needs them. Only packets whose checksum was left to us are merged, for that of the super packet is made anew, and would hide an error in those of its pieces.
 
 use std::io::IoSlice;
+use std::net::IpAddr;
 
 use super::header::{Headers, tcp};
 use super::vnet::{Gso, VnetHeader};
 use crate::ip::IpPacket;
 use crate::ip::checksum::{ChecksumError, Sum, Transport};
 
-/// At most so many pieces make a super packet: for UDP, the kernel takes no more (`UDP_MAX_SEGMENTS`).
+/// At most so many pieces make a super packet; of UDP, the kernel takes no more (`UDP_MAX_SEGMENTS`).
 pub const MAX_PIECES: usize = 64;
 
 /// At most so many flows are put together at a time.
@@ -61,28 +62,38 @@ impl<'a> Coalescer<'a> {
         let transport = if is_partial { Some(Transport::of(&packet)?) } else { None };
         let flow = Flow::of(&packet);
         let Some(piece) = transport.and_then(|transport| self.piece(packet, transport)) else {
-            self.close(write, |group| group.flow.may_be_overtaken_by(&flow));
+            for slot in 0..MAX_FLOWS {
+                if self.groups[slot].as_ref().is_some_and(|group| group.flow.may_contain(&flow)) {
+                    self.close(slot, write);
+                }
+            }
             self.write_alone(&packet, transport, write);
             return Ok(());
         };
-        if let Some(group) = self.groups.iter_mut().flatten().find(|group| group.flow == flow)
-            && group.accepts(&piece)
-        {
-            group.add(&piece);
+        let same = self.groups.iter().position(|group| group.as_ref().is_some_and(|group| group.flow == flow));
+        if let Some(slot) = same {
+            if self.groups[slot].as_mut().is_some_and(|group| group.join(&piece)) {
+                if self.groups[slot].as_ref().is_some_and(|group| group.is_full) {
+                    self.close(slot, write);
+                }
+                return Ok(());
+            }
+            self.close(slot, write);
+        }
+        if piece.is_end() {
+            self.write_alone(&packet, transport, write);
         } else {
-            self.close(write, |group| group.flow == flow);
-            let slot = self.vacant(write);
+            let slot = same.unwrap_or_else(|| self.vacant(write));
             self.opened += 1;
             self.groups[slot] = Some(Group::open(flow, &piece, self.opened));
         }
-        self.close(write, |group| group.flow == flow && group.is_full);
         Ok(())
     }
 
     /// Ends the batch: writes what is left, in the order in which it began.
     pub fn finish(&mut self, write: &mut impl FnMut(&[IoSlice<'_>])) {
         while let Some(slot) = self.oldest() {
-            self.close_slot(slot, write);
+            self.close(slot, write);
         }
     }
 
@@ -92,19 +103,11 @@ impl<'a> Coalescer<'a> {
             Transport::Tcp => self.capabilities.tso,
             Transport::Udp => self.capabilities.tso && self.capabilities.uso,
         };
-        if !is_wanted { None } else { Piece::of(packet) }
+        if is_wanted { Piece::of(packet) } else { None }
     }
 
-    /// Writes and forgets the groups that are chosen, which are all of different flows.
-    fn close(&mut self, write: &mut impl FnMut(&[IoSlice<'_>]), is_chosen: impl Fn(&Group<'a>) -> bool) {
-        for slot in 0..MAX_FLOWS {
-            if self.groups[slot].as_ref().is_some_and(&is_chosen) {
-                self.close_slot(slot, write);
-            }
-        }
-    }
-
-    fn close_slot(&mut self, slot: usize, write: &mut impl FnMut(&[IoSlice<'_>])) {
+    /// Writes the group in a slot and forgets it.
+    fn close(&mut self, slot: usize, write: &mut impl FnMut(&[IoSlice<'_>])) {
         if let Some(group) = &self.groups[slot] {
             if group.count == 1 {
                 self.write_alone(&group.first, Some(group.headers.transport), write);
@@ -121,7 +124,7 @@ impl<'a> Coalescer<'a> {
             return slot;
         }
         let slot = self.oldest().unwrap_or(0);
-        self.close_slot(slot, write);
+        self.close(slot, write);
         slot
     }
 
@@ -167,7 +170,7 @@ const fn unfinished(transport: Transport, start: usize) -> VnetHeader {
 /// Packets among which order matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Flow {
-    addresses: (std::net::IpAddr, std::net::IpAddr),
+    addresses: (IpAddr, IpAddr),
     protocol: u8,
     /// Unknown in what may be a fragment.
     ports: Option<(u16, u16)>,
@@ -182,8 +185,8 @@ impl Flow {
         }
     }
 
-    /// Whether `other` could belong to this flow.
-    fn may_be_overtaken_by(&self, other: &Self) -> bool {
+    /// Whether a packet of `other` could belong to this flow, and so must not overtake it.
+    fn may_contain(&self, other: &Self) -> bool {
         self.addresses == other.addresses && (other.ports.is_none() || self == other)
     }
 }
@@ -201,7 +204,10 @@ impl<'a> Piece<'a> {
         let headers = Headers::of(&packet).filter(Headers::is_simple)?;
         let payload = &packet.bytes()[headers.end..];
         let piece = Self { packet, headers, payload };
-        (!payload.is_empty() && piece.flags() & (tcp::SYN | tcp::RST | tcp::URG) == 0).then_some(piece)
+        let can_be_merged = !payload.is_empty() && piece.flags() & (tcp::SYN | tcp::RST | tcp::URG) == 0;
+        // The header of the super packet is made anew, and would hide an error.
+        let is_intact = !headers.is_v4 || Sum::of(&packet.bytes()[..headers.start]).checksum() == 0;
+        (can_be_merged && is_intact).then_some(piece)
     }
 
     fn flags(&self) -> u8 {
@@ -246,7 +252,7 @@ impl<'a> Group<'a> {
             segment: piece.payload.len(),
             len: piece.packet.bytes().len(),
             end_flags: 0,
-            is_full: piece.is_end(),
+            is_full: false,
             slices,
             count: 1,
         }
@@ -270,12 +276,17 @@ impl<'a> Group<'a> {
             }
     }
 
-    fn add(&mut self, piece: &Piece<'a>) {
+    /// Takes the piece if it [is accepted](Self::accepts).
+    fn join(&mut self, piece: &Piece<'a>) -> bool {
+        if !self.accepts(piece) {
+            return false;
+        }
         self.count += 1;
         self.slices[self.count] = IoSlice::new(piece.payload);
         self.len += piece.payload.len();
         self.end_flags = piece.flags() & (tcp::FIN | tcp::PSH);
         self.is_full = piece.is_end() || piece.payload.len() < self.segment || self.count == MAX_PIECES;
+        true
     }
 
     fn write(&self, write: &mut impl FnMut(&[IoSlice<'_>])) {
@@ -338,4 +349,208 @@ fn has_same_tcp_header(headers: &Headers, first: &[u8], next: &[u8]) -> bool {
 /// Whether the identification of the piece after `count` others is the one that cutting gives it. Where it means nothing, any will do (RFC 6864 §4.1).
 fn is_in_order(first: Option<u16>, next: Option<u16>, count: usize) -> bool {
     first.map(|first| first.wrapping_add(count as u16)) == next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{changed, payload, tcp_v4, tcp_v6, udp_v4, unfinished};
+    use super::*;
+
+    const ALL: Capabilities = Capabilities { tso: true, uso: true };
+
+    /// What is written for packets of which those marked are partial.
+    fn writes(capabilities: Capabilities, packets: &[(Vec<u8>, bool)]) -> Vec<(VnetHeader, Vec<u8>)> {
+        let mut writes = Vec::new();
+        let mut write = |slices: &[IoSlice<'_>]| {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let (header, packet) = VnetHeader::split(&bytes).unwrap();
+            writes.push((header, packet.to_vec()));
+        };
+        let mut coalescer = Coalescer::new(capabilities);
+        for (packet, is_partial) in packets {
+            coalescer.push(IpPacket::parse(packet).unwrap(), *is_partial, &mut write).unwrap();
+        }
+        coalescer.finish(&mut write);
+        writes
+    }
+
+    /// How long the packets are that are written for partial ones.
+    fn lengths(packets: impl IntoIterator<Item = Vec<u8>>) -> Vec<usize> {
+        let packets: Vec<_> = packets.into_iter().map(|packet| (packet, true)).collect();
+        writes(ALL, &packets).iter().map(|(_, packet)| packet.len()).collect()
+    }
+
+    /// Piece `index` of 100 bytes of a stream over IPv4.
+    fn segment(port: u16, index: u8) -> Vec<u8> {
+        let piece = tcp_v4(port, 100 * u32::from(index), &[index; 100]);
+        changed(piece, |bytes| bytes[5] = index)
+    }
+
+    fn with_header_len((mut header, packet): (VnetHeader, Vec<u8>), len: u16) -> (VnetHeader, Vec<u8>) {
+        header.header_len = len;
+        (header, packet)
+    }
+
+    #[test]
+    fn two_streams_that_come_mixed_are_written_one_by_one() {
+        let mixed = [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)].map(|(port, index)| (segment(port, index), true));
+        let whole = |port, pieces: &[u8]| {
+            let payload: Vec<u8> = pieces.iter().flat_map(|piece| [*piece; 100]).collect();
+            with_header_len(unfinished(tcp_v4(port, 0, &payload), 1, 100), 40)
+        };
+        assert_eq!(writes(ALL, &mixed), [whole(0, &[0, 1, 2]), whole(1, &[0, 1])]);
+    }
+
+    #[test]
+    fn datagrams_are_merged_if_the_kernel_takes_them() {
+        let datagrams: Vec<_> = [0..100, 100..200, 200..250]
+            .into_iter()
+            .zip(0_u8..)
+            .map(|(range, ahead)| (changed(udp_v4(1025, &payload(250)[range]), |bytes| bytes[5] = ahead), true))
+            .collect();
+        let whole = with_header_len(unfinished(udp_v4(1025, &payload(250)), 5, 100), 28);
+        assert_eq!(writes(ALL, &datagrams), [whole]);
+        let alone: Vec<_> = datagrams.iter().map(|(packet, _)| unfinished(packet.clone(), 0, 0)).collect();
+        assert_eq!(writes(Capabilities { tso: true, uso: false }, &datagrams), alone);
+    }
+
+    #[test]
+    fn without_offload_every_packet_is_completed() {
+        let packets: Vec<_> = (0..3).map(|index| segment(1, index)).chain([udp_v4(1, b"payload")]).collect();
+        let expected: Vec<_> = packets.iter().map(|packet| (VnetHeader::PLAIN, packet.clone())).collect();
+        let spoilt: Vec<_> = packets
+            .into_iter()
+            .map(|mut packet| {
+                let at = if packet[9] == 6 { 36 } else { 26 };
+                packet[at..at + 2].fill(0xaa);
+                (packet, true)
+            })
+            .collect();
+        assert_eq!(writes(Capabilities { tso: false, uso: false }, &spoilt), expected);
+    }
+
+    #[test]
+    fn a_difference_in_any_header_field_that_must_be_kept_separates() {
+        assert_eq!(lengths([segment(1, 0), segment(1, 1)]), [240]);
+        // Traffic class, identification, flag to not fragment, time to live; acknowledgment, flags, window, urgent pointer.
+        for at in [1, 5, 6, 8, 28, 31, 33, 34, 35, 39] {
+            let other = changed(segment(1, 1), |bytes| bytes[at] ^= 0x40);
+            assert_eq!(lengths([segment(1, 0), other]), [140, 140], "byte {at}");
+        }
+        let v6 = |index: u8| tcp_v6(1, 100 * u32::from(index), &[index; 100]);
+        assert_eq!(lengths([v6(0), v6(1)]), [260]);
+        // Traffic class, flow label, hop limit.
+        for at in [1, 3, 7] {
+            assert_eq!(lengths([v6(0), changed(v6(1), |bytes| bytes[at] ^= 0x10)]), [160, 160], "byte {at}");
+        }
+    }
+
+    #[test]
+    fn options_must_be_equal() {
+        let segment = |index: u8, time: u8| {
+            let mut bytes = Vec::new();
+            etherparse::PacketBuilder::ipv6([1; 16], [2; 16], 64)
+                .tcp(1, 443, u32::from(index) * 10, 500)
+                .ack(1)
+                .options_raw(&[1, 1, 8, 10, 0, 0, 0, time, 0, 0, 0, 0])
+                .unwrap()
+                .write(&mut bytes, &[index; 10])
+                .unwrap();
+            bytes
+        };
+        assert_eq!(lengths([segment(0, 1), segment(1, 1)]), [92]);
+        assert_eq!(lengths([segment(0, 1), segment(1, 2)]), [82, 82]);
+    }
+
+    #[test]
+    fn any_identification_will_do_if_the_packet_must_not_be_fragmented() {
+        let whole = |index, id| changed(segment(1, index), |bytes| (bytes[5], bytes[6]) = (id, 0x40));
+        assert_eq!(lengths([whole(0, 0), whole(1, 0), whole(2, 9)]), [340]);
+    }
+
+    #[test]
+    fn gaps_and_repetitions_separate() {
+        let indexes = [0, 1, 3, 4, 4, 5];
+        assert_eq!(lengths(indexes.map(|index| segment(1, index))), [240, 240, 240]);
+    }
+
+    #[test]
+    fn push_fin_and_a_shorter_piece_end_a_super_packet() {
+        for flag in [tcp::PSH, tcp::FIN] {
+            let end = changed(segment(1, 1), |bytes| bytes[33] |= flag);
+            let whole = writes(ALL, &[(segment(1, 0), true), (end, true), (segment(1, 2), true)]);
+            assert_eq!(whole.iter().map(|(_, packet)| packet[33]).collect::<Vec<_>>(), [0x10 | flag, 0x10]);
+        }
+        let short = changed(tcp_v4(1, 100, &[1; 99]), |bytes| bytes[5] = 1);
+        let next = changed(tcp_v4(1, 199, &[1; 99]), |bytes| bytes[5] = 2);
+        assert_eq!(lengths([segment(1, 0), short, next]), [239, 139]);
+        let longer = changed(tcp_v4(1, 100, &[1; 101]), |bytes| bytes[5] = 1);
+        assert_eq!(lengths([segment(1, 0), longer]), [140, 141]);
+    }
+
+    #[test]
+    fn only_the_first_piece_says_that_the_window_was_reduced() {
+        let reduced = |index| changed(segment(1, index), |bytes| bytes[33] |= tcp::CWR);
+        let whole = writes(ALL, &[reduced(0), segment(1, 1), reduced(2)].map(|packet| (packet, true)));
+        let seen: Vec<_> = whole.iter().map(|(header, packet)| (header.gso_type, packet[33])).collect();
+        assert_eq!(seen, [(0x81, 0x90), (0, 0x90)]);
+    }
+
+    #[test]
+    fn a_packet_that_came_with_a_checksum_is_written_as_it_is_and_in_its_place() {
+        let wrong = changed(segment(1, 1), |bytes| bytes[36] ^= 1);
+        let whole = writes(ALL, &[(segment(1, 0), true), (wrong.clone(), false), (segment(1, 2), true)]);
+        assert_eq!(whole[1], (VnetHeader::PLAIN, wrong));
+        assert_eq!((&whole[0], &whole[2]), (&unfinished(segment(1, 0), 0, 0), &unfinished(segment(1, 2), 0, 0)));
+    }
+
+    #[test]
+    fn what_may_belong_to_a_stream_does_not_overtake_it() {
+        let between = |change: &dyn Fn(&mut [u8])| {
+            let other = changed(tcp_v4(9, 0, &[]), |bytes| change(bytes));
+            let partial = [(segment(1, 0), true), (other, false), (segment(1, 1), true)];
+            writes(ALL, &partial).iter().map(|(_, packet)| packet.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(between(&|_| {}), [40, 240], "another stream");
+        assert_eq!(between(&|bytes| bytes[15] = 9), [40, 240], "another host");
+        assert_eq!(between(&|bytes| bytes[9] = 1), [140, 40, 140], "between the same hosts, without ports");
+        assert_eq!(between(&|bytes| bytes[6] = 0x20), [140, 40, 140], "a fragment");
+        assert_eq!(between(&|bytes| bytes[21] = 1), [140, 40, 140], "an acknowledgment of the stream");
+    }
+
+    #[test]
+    fn an_error_in_the_ip_header_is_not_mended() {
+        let mut wrong = segment(1, 1);
+        wrong[10] ^= 1;
+        let whole = writes(ALL, &[(segment(1, 0), true), (wrong.clone(), true)]);
+        assert_eq!(whole[1], unfinished(wrong, 0, 0));
+    }
+
+    #[test]
+    fn a_super_packet_has_64_pieces_and_65535_bytes_at_most() {
+        let many = (0..65).map(|index| segment(1, index));
+        assert_eq!(lengths(many), [40 + 64 * 100, 140]);
+        let long = (0..4).map(|index: u8| tcp_v6(1, u32::from(index) * 20_000, &[0; 20_000]));
+        assert_eq!(lengths(long), [60_060, 20_060]);
+    }
+
+    #[test]
+    fn the_ninth_stream_ends_the_oldest_group() {
+        let streams = (1..=9).map(|port| (port, 0)).chain([(1, 1), (9, 1)]);
+        let packets: Vec<_> = streams.map(|(port, index)| (segment(port, index), true)).collect();
+        let whole = writes(ALL, &packets);
+        let written: Vec<_> = whole.iter().map(|(_, packet)| (packet[21], packet.len())).collect();
+        let alone = |port| (port, 140);
+        assert_eq!(written[..2], [alone(1), alone(2)], "the two that had to make room");
+        assert_eq!(written[2..8], [3, 4, 5, 6, 7, 8].map(alone), "the others, in the order in which they began");
+        assert_eq!(written[8..], [(9, 240), alone(1)]);
+    }
+
+    #[test]
+    fn what_cannot_be_completed_is_refused() {
+        let mut coalescer = Coalescer::new(ALL);
+        let ping = changed(tcp_v4(1, 0, &[]), |bytes| bytes[9] = 1);
+        let taken = coalescer.push(IpPacket::parse(&ping).unwrap(), true, &mut |_| panic!("nothing is written"));
+        assert_eq!(taken, Err(ChecksumError::Protocol));
+    }
 }

@@ -8,6 +8,8 @@
 
 mod coalesce;
 mod header;
+#[cfg(test)]
+mod sample;
 mod split;
 mod vnet;
 

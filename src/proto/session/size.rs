@@ -13,7 +13,7 @@ use crate::wire::sealed::{HEADER, MAX_PLAINTEXT, TAG};
 
 impl Session {
     /// As [`Self::seal`], for a probe: it may be too large to arrive, so it is no sign of life.
-    pub(crate) fn seal_probe(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, Dropped> {
+    pub(crate) fn seal_probe(&self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, Dropped> {
         self.current.seal(now, buffer, len)
     }
 
