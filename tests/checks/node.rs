@@ -473,7 +473,7 @@ pub(crate) fn insider(script: &[u8]) -> usize {
     let mut script = Script(script);
     let mut insider = Insider { now, node: node(1, 2, now), sent: Vec::new(), delivered: 0 };
     insider.drain(Outbox::default());
-    let (mut zero, mut one, finish) = insider.shake_hands(&mut Rng::from_number(9));
+    let (zero, one, finish) = insider.shake_hands(&mut Rng::from_number(9));
     let mut finish = finish.into_iter();
     for _ in 0..200 {
         if script.0.is_empty() {
