@@ -16,6 +16,7 @@
 mod hostile;
 mod life;
 mod loss;
+mod offload;
 mod reach;
 mod support;
 mod wire;
