@@ -10,7 +10,7 @@ use super::handshake::responder::{self, Proof};
 use super::node::Node;
 use super::peer::Peer;
 use super::session::{Context, Outcome, Serial, Session, SessionRef, Which};
-use crate::base::{Link, PeerIndex, TunSink, TxSink};
+use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
 use crate::envelope::Publication;
 use crate::ip::checksum;
@@ -44,6 +44,8 @@ impl Node {
         tx: &mut impl TxSink,
         tun: &mut impl TunSink,
     ) -> Result<(), Dropped> {
+        // What is answered, and where a path leads, is not the mark of what came.
+        let link = Link { ecn: Ecn::NotEct, ..link };
         let result = match Packet::decode(datagram) {
             Ok(Packet::Sealed(header)) => self.handle_sealed(now, link, header, datagram, tx, tun),
             Ok(Packet::Hello(hello)) => self.handle_hello(now, link, &hello, tx),
@@ -221,6 +223,7 @@ impl Node {
         let OpenedElsewhere { peer, session, link, highest, len } = from;
         let at = SessionRef { peer, serial: Serial(session) };
         // What is published is never of epoch 0.
+        let link = Link { ecn: Ecn::NotEct, ..link };
         let arrival = Arrival { now, link, at, which: Which::Current, epoch: 1, highest, len };
         self.handle_authentic(&arrival, plaintext, tx, tun);
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::base::{Link, PeerIndex, Rng, TunSink, TxSink};
+use crate::base::{Ecn, Link, PeerIndex, Rng, TunSink, TxSink};
 use crate::crypto::keys::IdentitySecret;
 use crate::overlay::flow::ChannelRules;
 use crate::proto::session::SessionRef;
@@ -284,4 +284,15 @@ impl Pair {
         }
         self.now = end;
     }
+}
+
+#[test]
+fn what_a_node_says_itself_bears_no_mark_whatever_came_in() {
+    let mut pair = Pair::new(&[Side::A]);
+    pair.drain(Side::A);
+    let hello = pair.wire.pop_front().unwrap();
+    let link = Link { ecn: Ecn::Ce, ..Link::to(hello.from) };
+    let (mut tx, mut tun, mut bytes) = (Outbox::default(), Inbox::default(), hello.bytes);
+    pair.b.node.handle_datagram(pair.now, link, &mut bytes, &mut tx, &mut tun).unwrap();
+    assert_eq!(tx.0.iter().map(|(link, bytes)| (link.ecn, bytes[1])).collect::<Vec<_>>(), [(Ecn::NotEct, 0x83)]);
 }
