@@ -78,7 +78,7 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
     let alarm = Alarm::new()?;
     let listener = ControlListener::bind(&config.control_socket)
         .map_err(|error| DaemonError::Control { path: config.control_socket.clone(), error })?;
-    let count = config.interface.threads.unwrap_or_else(processors);
+    let count = config.interface.threads.unwrap_or_else(|| default_threads(config));
     let pairs = udp::bind(config.port, Some(MARK), count)?;
     if let Some(pair) = pairs.first() {
         tracing::debug!(ipv4 = pair.v4.is_some(), ipv6 = pair.v6.is_some(), "the underlay is open");
@@ -148,8 +148,12 @@ fn data_threads(
     Ok((writer, sender, threads))
 }
 
-/// How many data threads there are unless the configuration says it: one for each processor that this process may use.
-fn processors() -> usize {
+/// How many data threads there are unless the configuration says it: one for each processor that this process may use. But packets that reach the interface on several
+/// queues have no order, and a rule for a reliable channel promises one among all its flows.
+fn default_threads(config: &Config) -> usize {
+    if !config.channels.is_empty() {
+        return 1;
+    }
     std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
 }
 
