@@ -8,7 +8,7 @@ use super::Shared;
 use super::mailbox::OpenedMail;
 use super::table::{Owner, View};
 use crate::base::{Dropped, Ecn, Link, PeerIndex};
-use crate::envelope::{Opening, Traffic, UNRELIABLE};
+use crate::envelope::{FIRST_UNRELIABLE, Opening, Traffic, UNRELIABLE};
 use crate::io::offload::Coalescer;
 use crate::io::tun::Queue;
 use crate::io::udp::Receiver;
@@ -19,8 +19,6 @@ use crate::wire::frame::UNRELIABLE_OVERHEAD;
 use crate::wire::packet::Packet;
 use crate::wire::sealed::{HEADER, SealedHeader, TAG};
 
-/// Channels from here on are unreliable (PROTOCOL §9.2).
-const FIRST_UNRELIABLE: u8 = 128;
 /// Datagrams of one peer in one train: room for them is made at once.
 const TRAIN: usize = 64;
 

@@ -21,6 +21,8 @@ use crate::base::{Link, PeerIndex, SessionIndex};
 
 /// The unreliable channel that senders use (PROTOCOL §9.2).
 pub const UNRELIABLE: u8 = 128;
+/// Channels from here on are unreliable (PROTOCOL §9.2).
+pub const FIRST_UNRELIABLE: u8 = 128;
 
 /// What is published of one peer. It replaces whatever was published of it before.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! Waiting for descriptors in a thread that has no runtime.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -88,14 +88,6 @@ impl Waker {
     pub fn reset(&self) {
         let _ = self.0.read();
     }
-}
-
-/// A second descriptor of what `fd` is open on.
-///
-/// # Errors
-/// When the system has no descriptors left.
-pub fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
-    fd.as_fd().try_clone_to_owned()
 }
 
 #[cfg(test)]

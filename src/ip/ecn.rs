@@ -3,6 +3,7 @@
 //! A datagram carries the mark of the packet inside, so a router that is congested can mark it instead of dropping it, and what the router says reaches the
 //! receiver of the inner packet.
 
+use super::mss::updated;
 use crate::base::Ecn;
 
 /// What the inner packet says after its datagram arrived with `outer` (RFC 6040 §4.2). `None` if it must be dropped: a router met congestion, and the
@@ -30,10 +31,7 @@ pub fn mark(packet: &mut [u8], ecn: Ecn) {
             let before = u16::from_be_bytes([*first, *class]);
             *class = (*class & !0b11) | bits;
             let after = u16::from_be_bytes([*first, *class]);
-            // RFC 1624, eqn. 3.
-            let sum = u32::from(!u16::from_be_bytes([*high, *low])) + u32::from(!before) + u32::from(after);
-            let folded = (sum & 0xffff) + (sum >> 16);
-            [*high, *low] = (!((folded & 0xffff) + (folded >> 16)) as u16).to_be_bytes();
+            [*high, *low] = updated(u16::from_be_bytes([*high, *low]), before, after).to_be_bytes();
         }
         [first, second, ..] if *first >> 4 == 6 => *second = (*second & !0b0011_0000) | (bits << 4),
         _ => {}

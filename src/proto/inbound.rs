@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::session::{Context, Outcome, Serial, Session, SessionRef, Which};
 use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
-use crate::envelope::Publication;
+use crate::envelope::{FIRST_UNRELIABLE, Publication};
 use crate::ip::checksum;
 use crate::ip::mss;
 use crate::ip::packet::IpPacket;
@@ -28,8 +28,6 @@ use crate::wire::sealed::{HEADER, SealedHeader};
 const MAX_HALF_OPEN: usize = 1024;
 /// Epochs that may share a session index: more than two is already beyond all probability.
 const MAX_OWNERS: usize = 4;
-/// Channels from here on are unreliable (PROTOCOL §9.2).
-const FIRST_UNRELIABLE: u8 = 128;
 
 impl Node {
     /// Takes one datagram of the underlay, which it decrypts in place. What is inside goes to `tun`, what must be answered at once to `tx`.
