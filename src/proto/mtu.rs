@@ -519,8 +519,9 @@ mod tests {
     }
 
     proptest! {
+        // Over IPv6 the most is 20 bytes less; with less than this there is nothing to search.
         #[test]
-        fn any_path_is_found_to_within_the_granularity(carries in BASE..1473_usize, max in BASE + GRANULARITY..9000, ip in any::<bool>()) {
+        fn any_path_is_found_to_within_the_granularity(carries in BASE..1473_usize, max in BASE + GRANULARITY + 20..9000, ip in any::<bool>()) {
             let road = Road::searched(if ip { v4() } else { v6() }, max, carries);
             let max = if ip { max } else { (max - 20).max(BASE) };
             let most = carries.min(max).min(if ip { 1472 } else { 1452 });
