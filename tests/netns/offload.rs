@@ -1,54 +1,19 @@
 //! Offload on and off, at either end: whatever the kernels leave to be computed, the hosts get what was sent.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::thread;
-
 use crate::support::lab::{Lab, Setup};
-use crate::support::node::Node;
-use crate::support::seconds;
+use crate::support::traffic::{exchange, pattern, transfer};
 
 /// Enough for hundreds of super packets.
 const TRANSFER: usize = 8 << 20;
-const PORT: u16 = 7000;
 
 /// A lab whose first two nodes have offload as given.
 fn lab(offload: [bool; 2], mtu: u16) -> Option<Lab> {
     let lab = (Setup { mtu, ..Setup::default() }).build()?;
     for (node, offload) in lab.nodes.iter().zip(offload) {
-        node.change_configuration(|text| text.replace("[identity]", &format!("offload = {offload}\n[identity]")));
+        node.set_offload(offload);
         node.start();
     }
     Some(lab)
-}
-
-/// Bytes without a period that a segment could hide in.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-}
-
-/// Sends a transfer over TCP and gives what arrived.
-fn transfer(from: &Node, to: &Node, address: IpAddr, bytes: &[u8]) -> Vec<u8> {
-    let listener = to.host.inside(|| TcpListener::bind(SocketAddr::new(address, PORT))).unwrap();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut stream = from.host.inside(|| TcpStream::connect(SocketAddr::new(address, PORT))).unwrap();
-            stream.write_all(bytes).unwrap();
-        });
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(seconds(30))).unwrap();
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).unwrap();
-        received
-    })
-}
-
-/// Packets that the host has refused because a checksum was wrong.
-fn checksum_errors(node: &Node) -> u64 {
-    let text =
-        node.host.run("nstat -asz TcpInCsumErrors UdpInCsumErrors Udp6InCsumErrors IcmpInCsumErrors Icmp6InCsumErrors");
-    let lines = text.lines().filter(|line| line.contains("CsumErrors"));
-    lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// Both directions and both versions of IP: TCP, datagrams of many lengths in bursts, and ping.
@@ -58,33 +23,18 @@ fn everything_arrives(lab: &Lab) {
     for (from, to) in [(a, b), (b, a)] {
         for address in [to.v4(), to.v6()] {
             from.ping(address).assert_all_answered();
-            from.ping_with(address, "-c 3 -i 0.1 -W 5 -s 3000").assert_all_answered();
-            assert!(transfer(from, to, address, &bytes) == bytes, "{} to {address}", from.name);
-
-            let receiver = to.host.udp(SocketAddr::new(address, PORT));
-            receiver.set_read_timeout(Some(seconds(10))).unwrap();
-            let own = if address.is_ipv4() { from.v4() } else { from.v6() };
-            let sender = from.host.udp(SocketAddr::new(own, 0));
-            let mut buffer = [0; 4000];
+            from.ping_patiently(address, 3, "-s 3000").assert_all_answered();
+            assert!(transfer(&from.host, &to.host, address, &bytes) == bytes, "{} to {address}", from.name);
             for burst in bytes.chunks(20_000).take(20) {
                 // Equal lengths, which travel as trains, and others.
                 let mut sent: Vec<&[u8]> = burst.chunks(300 + 8 * usize::from(burst[0])).collect();
-                for datagram in &sent {
-                    sender.send_to(datagram, (address, PORT)).unwrap();
-                }
-                let mut received: Vec<Vec<u8>> = Vec::new();
-                for _ in &sent {
-                    let len = receiver.recv(&mut buffer).unwrap();
-                    received.push(buffer[..len].to_vec());
-                }
-                // What goes in parts may be overtaken.
+                let received = exchange(&from.host, (from.like(address), 0), &to.host, address, &sent);
                 sent.sort_unstable();
-                received.sort_unstable();
                 assert!(received == sent, "{} to {address}", from.name);
             }
         }
     }
-    assert_eq!((checksum_errors(a), checksum_errors(b)), (0, 0));
+    assert_eq!((a.host.checksum_errors(), b.host.checksum_errors()), (0, 0));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod namespace;
 pub mod node;
 pub mod programs;
 pub mod status;
+pub mod traffic;
 
 use std::time::{Duration, Instant};
 

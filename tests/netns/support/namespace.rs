@@ -1,11 +1,14 @@
 //! One network namespace: programs and sockets inside it.
 
 use std::fs::File;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+
+use super::{becomes_true, seconds};
 
 /// A network namespace that ends with this value.
 #[derive(Debug)]
@@ -54,6 +57,27 @@ impl Namespace {
         execute(self.command("nft").arg("-f").arg(&file));
     }
 
+    /// Writes a kernel parameter below `/proc/sys/net`.
+    #[track_caller]
+    pub fn set(&self, parameter: &str, value: &str) {
+        let path = format!("/proc/sys/net/{parameter}");
+        self.inside(|| std::fs::write(&path, value)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// The sum of these counters of the kernel, as `nstat` calls them.
+    #[track_caller]
+    pub fn counted(&self, names: &str) -> u64 {
+        let text = self.run(&format!("nstat -asz {names}"));
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// Packets that the kernel has refused because a checksum was wrong.
+    #[track_caller]
+    pub fn checksum_errors(&self) -> u64 {
+        self.counted("TcpInCsumErrors UdpInCsumErrors Udp6InCsumErrors IcmpInCsumErrors Icmp6InCsumErrors")
+    }
+
     /// What `work` gives when a thread inside does it. Sockets and devices made there stay inside.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(self.path()).expect("a namespace");
@@ -71,8 +95,26 @@ impl Namespace {
     /// A UDP socket inside, bound to `address`.
     #[track_caller]
     pub fn udp(&self, address: impl Into<SocketAddr>) -> UdpSocket {
-        let address = address.into();
-        self.inside(move || UdpSocket::bind(address)).unwrap_or_else(|error| panic!("binding {address}: {error}"))
+        self.bind(address.into(), UdpSocket::bind)
+    }
+
+    /// A TCP listener inside, bound to `address`.
+    #[track_caller]
+    pub fn listener(&self, address: impl Into<SocketAddr>) -> TcpListener {
+        self.bind(address.into(), TcpListener::bind)
+    }
+
+    /// An address may be in use a moment longer than the socket that had it: what another test starts holds a copy of every descriptor until it is executed.
+    #[track_caller]
+    fn bind<T: Send>(&self, address: SocketAddr, bind: fn(SocketAddr) -> std::io::Result<T>) -> T {
+        let mut bound = None;
+        becomes_true(seconds(5), || {
+            let result = self.inside(|| bind(address));
+            let is_final = !matches!(&result, Err(error) if error.kind() == ErrorKind::AddrInUse);
+            bound = Some(result);
+            is_final
+        });
+        bound.expect("tried once").unwrap_or_else(|error| panic!("binding {address}: {error}"))
     }
 }
 

@@ -92,6 +92,11 @@ impl Node {
         fs::write(self.config_file(), change(text)).expect("writing a configuration");
     }
 
+    /// Writes into the configuration whether super packets cross the interface.
+    pub fn set_offload(&self, on: bool) {
+        self.change_configuration(|text| text.replace("[identity]", &format!("offload = {on}\n[identity]")));
+    }
+
     /// Takes all endpoints out of the configuration: a node that knows no address never speaks first.
     pub fn forget_endpoints(&self) {
         self.change_configuration(|text| {
@@ -114,6 +119,11 @@ impl Node {
     /// Own IPv4 address in the tunnel.
     pub fn v4(&self) -> IpAddr {
         Ipv4Addr::new(10, 77, 0, self.number).into()
+    }
+
+    /// Own address in the tunnel, of the same version of IP as `other`.
+    pub fn like(&self, other: IpAddr) -> IpAddr {
+        if other.is_ipv4() { self.v4() } else { self.v6() }
     }
 
     /// Own IPv6 address in the tunnel.

@@ -14,6 +14,8 @@ use super::{becomes_true, seconds};
 pub struct Ping {
     pub sent: u32,
     pub received: u32,
+    /// How often it was told, by its own host or another, that a packet does not get through.
+    pub errors: u32,
     pub text: String,
 }
 
@@ -27,7 +29,8 @@ impl Ping {
             Some([sent, received, ..]) => (*sent, *received),
             _ => panic!("ping said: {text}"),
         };
-        Self { sent, received, text }
+        let errors = text.lines().find_map(|line| line.split(", +").nth(1)?.split(' ').next()?.parse().ok());
+        Self { sent, received, errors: errors.unwrap_or(0), text }
     }
 
     /// Every request was answered, once.
@@ -77,10 +80,25 @@ impl Node {
         Ping::parse(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Pings with these options so many times, and waits five seconds for each answer: of several pings in a row, the last is given no more than the interval once
+    /// another was answered, whatever `-W` says, and that is little on a busy machine.
+    #[track_caller]
+    pub fn ping_patiently(&self, to: IpAddr, count: u32, options: &str) -> Ping {
+        let mut all = Ping { sent: 0, received: 0, errors: 0, text: String::new() };
+        for _ in 0..count {
+            let one = self.ping_with(to, format!("-c 1 -W 5 {options}").trim_end());
+            all.sent += one.sent;
+            all.received += one.received;
+            all.errors += one.errors;
+            all.text += &one.text;
+        }
+        all
+    }
+
     /// Five pings; the first may have to wait for a session.
     #[track_caller]
     pub fn ping(&self, to: IpAddr) -> Ping {
-        self.ping_with(to, "-c 5 -i 0.1 -W 5")
+        self.ping_patiently(to, 5, "")
     }
 
     /// Whether one ping is answered within a second.
