@@ -13,9 +13,11 @@
 #![allow(clippy::disallowed_methods, reason = "the world outside runs by the clock of the wall")]
 #![allow(unreachable_pub, missing_docs, reason = "the modules of a test have no users outside")]
 
+
 mod hostile;
 mod life;
 mod loss;
+mod narrow;
 mod offload;
 mod reach;
 mod support;

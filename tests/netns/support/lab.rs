@@ -51,22 +51,34 @@ pub struct Setup {
     pub nodes: u8,
     /// MTU of the tunnel.
     pub mtu: u16,
+    /// MTU of the underlay; of a wire it is always 1500.
+    pub underlay_mtu: u16,
     /// UDP port whose packets travel reliably.
     pub reliable_port: Option<u16>,
     /// Delay each way; then the underlay is a wire.
     pub delay: Option<Duration>,
+    /// Programs that this test runs and others do not.
+    pub programs: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { family: Family::V4, nodes: 2, mtu: 1280, reliable_port: None, delay: None }
+        Self {
+            family: Family::V4,
+            nodes: 2,
+            mtu: 1280,
+            underlay_mtu: 1500,
+            reliable_port: None,
+            delay: None,
+            programs: &[],
+        }
     }
 }
 
 impl Setup {
     /// Builds the lab; its daemons do not run yet. `None`, with the reason on standard error, where this machine does not let us.
     pub fn build(self) -> Option<Lab> {
-        if let Some(reason) = missing() {
+        if let Some(reason) = missing(self.programs) {
             assert!(std::env::var_os(REQUIRED).is_none(), "{REQUIRED} is set: {reason}");
             // Not by a macro: the harness would keep it to itself.
             let _ = writeln!(std::io::stderr(), "skipped: {reason}");
@@ -85,7 +97,7 @@ impl Setup {
     }
 }
 
-fn missing() -> Option<String> {
+fn missing(more: &[&str]) -> Option<String> {
     if !Uid::effective().is_root() {
         return Some("network namespaces need root".to_owned());
     }
@@ -96,7 +108,7 @@ fn missing() -> Option<String> {
     let exists = |program: &&str| {
         std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|path| path.join(program).exists())
     };
-    programs.iter().find(|program| !exists(program)).map(|program| format!("there is no program {program}"))
+    programs.iter().chain(more).find(|program| !exists(program)).map(|program| format!("there is no program {program}"))
 }
 
 /// Nodes and what joins them. Fields are dropped in this order.
@@ -118,7 +130,7 @@ impl Lab {
         let mut lab = Self { nodes, wire: None, switch: None, family: setup.family, _directory: directory };
         match setup.delay {
             Some(delay) => lab.join_by_wire(delay),
-            None => lab.join_by_switch(),
+            None => lab.join_by_switch(setup.underlay_mtu),
         }
         lab
     }
@@ -131,7 +143,7 @@ impl Lab {
         }
     }
 
-    fn join_by_switch(&mut self) {
+    fn join_by_switch(&mut self, mtu: u16) {
         let name = self.nodes[0].host.name().replace("-a", "-switch");
         let switch = Namespace::new(name);
         switch.run("ip link add switch type bridge");
@@ -142,7 +154,8 @@ impl Lab {
             let host = node.host.name();
             let port = format!("port-{}", node.name);
             switch.run(&format!("ip link add {port} type veth peer name eth0 netns {host}"));
-            switch.run(&format!("ip link set {port} master switch up"));
+            switch.run(&format!("ip link set {port} mtu {mtu} master switch up"));
+            node.host.run(&format!("ip link set eth0 mtu {mtu}"));
             // A capture is to see datagrams, not the batches that the kernel would cut only at the far end.
             node.host.run("ip link set eth0 gso_max_segs 1");
             node.address_underlay();
@@ -178,6 +191,22 @@ impl Lab {
     /// Somebody else on the underlay.
     pub fn intruder(&self) -> Intruder {
         Intruder::new(self.switch())
+    }
+
+    /// From now on the underlay swallows datagrams of more than `most` bytes, and tells nobody.
+    pub fn swallow_larger_than(&self, most: u16) {
+        // What nftables calls the length of a datagram includes its header.
+        self.switch().rules(&format!(
+            "table bridge narrow {{ chain road {{ type filter hook forward priority 0; udp length > {} counter drop; }}; }}",
+            most + 8
+        ));
+    }
+
+    /// How many datagrams the underlay has swallowed so.
+    pub fn swallowed(&self) -> u64 {
+        let rules = self.switch().run("nft list table bridge narrow");
+        let count = rules.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        count.unwrap_or_else(|| panic!("nft said: {rules}"))
     }
 
     /// From now on every node loses 5 % of what is sent to it.
