@@ -14,6 +14,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "the modules of a test have no users outside")]
 
 mod fragments;
+mod gateway;
 mod hostile;
 mod life;
 mod loss;

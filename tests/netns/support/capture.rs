@@ -23,7 +23,7 @@ const ROOM: usize = 64 << 20;
 /// More would not be looked at.
 const MOST: usize = 500_000;
 /// `PACKET_OUTGOING`: the switch sends it on; it was seen as it came in.
-const OUTGOING: u8 = 4;
+pub const OUTGOING: u8 = 4;
 
 /// One UDP datagram from or to the port of Handfast.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,16 +68,7 @@ pub struct Capture {
 impl Capture {
     /// Begins to listen on all ports of a switch.
     pub fn begin(switch: &Namespace) -> Self {
-        let (descriptor, bridge) = switch.inside(|| {
-            let descriptor = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-                SockProtocol::EthAll,
-            );
-            (descriptor.expect("a packet socket"), if_nametoindex("switch").expect("a bridge"))
-        });
-        setsockopt(&descriptor, sockopt::RcvBufForce, &ROOM).expect("a large buffer");
+        let (descriptor, bridge) = open(switch, "switch");
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let (stopped, seeing) = (Arc::clone(&stop), Arc::clone(&seen));
         let thread = thread::spawn(move || listen(&descriptor, bridge, &stopped, &seeing));
@@ -110,14 +101,29 @@ impl Drop for Capture {
     }
 }
 
-fn listen(descriptor: &OwnedFd, bridge: u32, stop: &AtomicBool, seen: &Mutex<Vec<Datagram>>) {
+/// A packet socket that hears all interfaces of a namespace, and the number of one of them.
+pub fn open(namespace: &Namespace, interface: &str) -> (OwnedFd, usize) {
+    let (descriptor, number) = namespace.inside(|| {
+        let descriptor = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::EthAll,
+        );
+        (descriptor.expect("a packet socket"), if_nametoindex(interface).expect("an interface"))
+    });
+    setsockopt(&descriptor, sockopt::RcvBufForce, &ROOM).expect("a large buffer");
+    (descriptor, number as usize)
+}
+
+fn listen(descriptor: &OwnedFd, bridge: usize, stop: &AtomicBool, seen: &Mutex<Vec<Datagram>>) {
     let mut buffer = vec![0; 65_536];
     while !stop.load(Ordering::Relaxed) {
         let mut descriptors = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut descriptors, PollTimeout::from(20_u8));
         while let Ok((length, Some(source))) = recvfrom::<LinkAddr>(descriptor.as_raw_fd(), &mut buffer) {
             // What the switch itself receives or sends was or will be seen at a port too.
-            if source.pkttype() == OUTGOING || source.ifindex() == bridge as usize {
+            if source.pkttype() == OUTGOING || source.ifindex() == bridge {
                 continue;
             }
             let parsed = SlicedPacket::from_ethernet(&buffer[..length]).ok();

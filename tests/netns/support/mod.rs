@@ -7,6 +7,8 @@ pub mod lab;
 pub mod namespace;
 pub mod node;
 pub mod programs;
+pub mod recording;
+pub mod site;
 pub mod status;
 pub mod traffic;
 
