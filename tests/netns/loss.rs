@@ -10,6 +10,7 @@ use crate::support::{eventually, seconds};
 
 const SYSLOG: u16 = 514;
 const MESSAGES: u32 = 3000;
+const FLOWS: usize = 64;
 
 fn lossy() -> Option<Lab> {
     let lab = (Setup { reliable_port: Some(SYSLOG), ..Setup::default() }).build()?;
@@ -20,12 +21,12 @@ fn lossy() -> Option<Lab> {
     Some(lab)
 }
 
-/// Sends numbered messages from one node to the other, faster than a congested path takes them; gives the numbers that arrive, in their order.
-fn send_numbered(from: &Node, to: &Node) -> Vec<u32> {
+/// Sends numbered messages from one node to the other, in turn from so many ports, faster than a congested path takes them; gives the numbers that arrive, in their order.
+fn send_numbered(from: &Node, to: &Node, ports: usize) -> Vec<u32> {
     let receiver = to.host.udp(SocketAddr::new(to.v4(), SYSLOG));
     socket2::SockRef::from(&receiver).set_recv_buffer_size(8 << 20).unwrap();
     receiver.set_read_timeout(Some(seconds(10))).unwrap();
-    let sender = from.host.udp(SocketAddr::new(from.v4(), 0));
+    let senders: Vec<_> = (0..ports).map(|_| from.host.udp(SocketAddr::new(from.v4(), 0))).collect();
     thread::scope(|scope| {
         let receiving = scope.spawn(|| {
             let mut buffer = [0; 2000];
@@ -41,7 +42,7 @@ fn send_numbered(from: &Node, to: &Node) -> Vec<u32> {
         for number in 0..MESSAGES {
             let mut message = vec![b'.'; 200 + (number as usize * 37) % 700];
             message[..4].copy_from_slice(&number.to_be_bytes());
-            sender.send_to(&message, (to.v4(), SYSLOG)).unwrap();
+            senders[number as usize % ports].send_to(&message, (to.v4(), SYSLOG)).unwrap();
             if number % 10 == 9 {
                 thread::sleep(Duration::from_millis(2));
             }
@@ -56,7 +57,18 @@ fn a_reliable_flow_arrives_whole_and_in_order() {
     let (a, b) = lab.pair();
     // Only 64 packets wait for a session (PROTOCOL §13).
     eventually(seconds(20), "there is a session", || a.status().peer("b").state() == "connected");
-    let numbers = send_numbered(a, b);
+    let numbers = send_numbered(a, b, 1);
+    assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>());
+    assert!(a.status().peer("b").retransmissions() > 0, "nothing was lost, so nothing was shown");
+}
+
+/// One rule has one order, whatever flows it is made of.
+#[test]
+fn flows_of_one_rule_arrive_in_the_order_in_which_they_were_sent() {
+    let Some(lab) = lossy() else { return };
+    let (a, b) = lab.pair();
+    eventually(seconds(20), "there is a session", || a.status().peer("b").state() == "connected");
+    let numbers = send_numbered(a, b, FLOWS);
     assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>());
     assert!(a.status().peer("b").retransmissions() > 0, "nothing was lost, so nothing was shown");
 }
