@@ -30,7 +30,7 @@ fn fragments_arrive(offload: [bool; 2], mtu: u16) {
             from.ping(address).assert_all_answered();
             for size in [4000, 20_000] {
                 let before = (counted(&from.host), counted(&to.host));
-                from.ping_patiently(address, 3, &format!("-s {size}")).assert_all_answered();
+                from.ping_long(address, size).assert_all_answered();
                 let bytes = pattern(size * BURST * BURSTS);
                 for burst in bytes.chunks(size * BURST) {
                     let mut sent: Vec<&[u8]> = burst.chunks(size).collect();

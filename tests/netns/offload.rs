@@ -23,7 +23,7 @@ fn everything_arrives(lab: &Lab) {
     for (from, to) in [(a, b), (b, a)] {
         for address in [to.v4(), to.v6()] {
             from.ping(address).assert_all_answered();
-            from.ping_patiently(address, 3, "-s 3000").assert_all_answered();
+            from.ping_long(address, 3000).assert_all_answered();
             assert!(transfer(&from.host, &to.host, address, &bytes) == bytes, "{} to {address}", from.name);
             for burst in bytes.chunks(20_000).take(20) {
                 // Equal lengths, which travel as trains, and others.

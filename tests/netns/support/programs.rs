@@ -95,6 +95,14 @@ impl Node {
         all
     }
 
+    /// Three pings that are longer than the road may be: a host that is told so (PROTOCOL §11.4) cuts them from then on, and is asked again.
+    #[track_caller]
+    pub fn ping_long(&self, to: IpAddr, size: usize) -> Ping {
+        let options = format!("-s {size}");
+        let first = self.ping_patiently(to, 3, &options);
+        if first.errors > 0 { self.ping_patiently(to, 3, &options) } else { first }
+    }
+
     /// Five pings; the first may have to wait for a session.
     #[track_caller]
     pub fn ping(&self, to: IpAddr) -> Ping {
