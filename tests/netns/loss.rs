@@ -21,7 +21,8 @@ fn lossy() -> Option<Lab> {
     Some(lab)
 }
 
-/// Sends numbered messages from one node to the other, in turn from so many ports, faster than a congested path takes them; gives the numbers that arrive, in their order.
+/// Sends numbered messages from one node to the other, in turn from so many ports, faster than a congested path takes them; gives the numbers that arrive, in
+/// their order.
 fn send_numbered(from: &Node, to: &Node, ports: usize) -> Vec<u32> {
     let receiver = to.host.udp(SocketAddr::new(to.v4(), SYSLOG));
     socket2::SockRef::from(&receiver).set_recv_buffer_size(8 << 20).unwrap();

@@ -38,8 +38,8 @@ fn transfers_arrive(lab: &Lab, halfway: impl Fn() + Sync) {
     });
 }
 
-/// Pings of the least and of the largest size that the interface takes. What forbids fragments is answered or its source told; so is never told to be shorter what
-/// IPv6 says passes everywhere, nor what may be cut.
+/// Pings of the least and of the largest size that the interface takes. Of those that forbid fragments, each is answered or its source told, which never happens
+/// to 1280 bytes over IPv6; of the others, each is answered.
 fn no_ping_is_lost_in_silence(lab: &Lab, mtu: u16) {
     let (a, b) = lab.pair();
     for (from, to) in [(a, b), (b, a)] {

@@ -80,8 +80,8 @@ impl Node {
         Ping::parse(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Pings with these options so many times, and waits five seconds for each answer: of several pings in a row, the last is given no more than the interval once
-    /// another was answered, whatever `-W` says, and that is little on a busy machine.
+    /// Pings so many times with these options, and gives each five seconds. Not in one run of the program: it gives the last ping no more than its interval, whatever
+    /// `-W` says, once another was answered, and that is little on a busy machine.
     #[track_caller]
     pub fn ping_patiently(&self, to: IpAddr, count: u32, options: &str) -> Ping {
         let mut all = Ping { sent: 0, received: 0, errors: 0, text: String::new() };
