@@ -8,6 +8,7 @@ use super::node::Node;
 use super::peer::Peer;
 use super::session::{KeepaliveKind, Lane, Serial, SessionRef};
 use crate::base::{Link, PeerIndex, TunSink, TxSink};
+use crate::envelope::UNRELIABLE;
 use crate::ip::icmp;
 use crate::ip::packet::IpPacket;
 use crate::wire::data::{DATA_HEADER, DataWriter};
@@ -15,8 +16,6 @@ use crate::wire::frame::{Frame, PART_OVERHEAD, UNRELIABLE_OVERHEAD};
 use crate::wire::hello::{CookieKind, encode_cookie_packet};
 use crate::wire::sealed::{HEADER, TAG};
 
-/// The unreliable channel that senders use (PROTOCOL §9.2).
-pub(super) const UNRELIABLE: u8 = 128;
 /// Datagrams with reliable frames that one peer may send before the next peer has its turn.
 const BURST: usize = 16;
 
