@@ -38,7 +38,10 @@ impl Node {
             return Err(Dropped::NotIp);
         };
         let Some(index) = self.routes.route(inner.dst()) else {
-            self.answer_unreachable(&inner, tun);
+            // In the name of the destination: Linux takes an IPv4 packet from its own address for a forgery (a martian source), and drops it in silence.
+            if let Some(answer) = icmp::unreachable(&inner, inner.dst()) {
+                tun.deliver(&answer);
+            }
             self.drops.count(Dropped::NoRoute);
             return Err(Dropped::NoRoute);
         };
@@ -56,13 +59,6 @@ impl Node {
         peer.begin_attempt(now, &mut self.rng, &mut self.events);
         self.settle(now, index);
         result
-    }
-
-    fn answer_unreachable(&self, inner: &IpPacket<'_>, tun: &mut impl TunSink) {
-        let own = self.addresses.iter().find(|own| own.is_ipv4() == inner.dst().is_ipv4());
-        if let Some(answer) = own.and_then(|&own| icmp::unreachable(inner, own)) {
-            tun.deliver(&answer);
-        }
     }
 
     /// Sends one IP packet on the session of a peer that carries user data.
