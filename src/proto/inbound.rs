@@ -267,6 +267,7 @@ impl Node {
             }
             Ok(Packet::PingAnswer(cookie)) => {
                 if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(link, cookie)) {
+                    peer.on_authentic(serial);
                     self.events.push(Event::Moved { peer: index });
                 } else {
                     peer.drops.count(Dropped::Unexpected);
