@@ -232,10 +232,10 @@ impl<'view, 'batch> Run<'view, 'batch> {
 /// The mark of the datagram passes to the packets in it (RFC 6040).
 fn mark_packets(plaintext: &mut [u8], outer: Ecn) {
     let start = plaintext.as_ptr() as usize;
-    let mut at = [(0, 0); TRAIN];
+    let mut at = [(0, 0); u8::MAX as usize];
     let mut count = 0;
     if let Ok(Packet::Data(frames)) = Packet::decode(plaintext) {
-        for packet in frames.map_while(Result::ok).filter_map(packet_of).take(TRAIN) {
+        for packet in frames.map_while(Result::ok).filter_map(packet_of).take(at.len()) {
             at[count] = (packet.as_ptr() as usize - start, packet.len());
             count += 1;
         }
@@ -307,3 +307,6 @@ fn leave_stranger(shared: &Shared, link: Link, datagram: &[u8]) {
         shared.drops.count(reason);
     }
 }
+
+#[cfg(test)]
+mod tests;
