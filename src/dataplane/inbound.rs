@@ -156,17 +156,18 @@ impl Inbound {
             received.content = true;
             let handed_on = self.admit(view, owner.peer, data, link.ecn, shared).and_then(|inner| {
                 if inner_mtu.is_some_and(|mtu| mss::clamp(&inner, mtu).is_some()) {
-                    // It opens a connection, and announces more than the path carries: the control thread corrects it.
+                    // It opens a connection, and announces more than the path carries: the control thread corrects it, and counts it.
                     leave_opened(shared, owner, link, highest, len, alone(data, is_partial));
-                    return Ok(());
+                    return Ok(false);
                 }
-                if each(inner, is_partial) { Ok(()) } else { Err(Dropped::BadInner) }
+                if each(inner, is_partial) { Ok(true) } else { Err(Dropped::BadInner) }
             });
             match handed_on {
-                Ok(()) => {
+                Ok(true) => {
                     received.traffic.rx_packets += 1;
                     received.traffic.rx_bytes += data.len() as u64;
                 }
+                Ok(false) => {}
                 Err(reason) => drops.count(reason),
             }
         };

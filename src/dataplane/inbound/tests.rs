@@ -1,11 +1,16 @@
 //! What becomes of the packets of one datagram.
 
-use super::super::sample::{INDEX, capable, shared, start};
+use etherparse::PacketBuilder;
+
+use super::super::sample::{INDEX, INNER_MTU, capable, shared, start};
 use super::*;
+use crate::dataplane::Mail;
 
 /// What a datagram led to.
 struct Outcome {
     delivered: Vec<Vec<u8>>,
+    received: Received,
+    mail: Mail,
 }
 
 /// Takes in one datagram with these frames and this mark.
@@ -25,7 +30,8 @@ fn carry(ecn: Ecn, frames: &[Frame<'_>]) -> Outcome {
         delivered.push(packet.bytes().to_vec());
         true
     });
-    Outcome { delivered }
+    let mail = shared.mailbox.take();
+    Outcome { delivered, received, mail }
 }
 
 fn data(packet: &[u8]) -> Frame<'_> {
@@ -38,4 +44,16 @@ fn every_packet_of_a_marked_datagram_bears_the_mark() {
     let outcome = carry(Ecn::Ce, &[data(&packet); 255]);
     let marked = outcome.delivered.iter().filter(|packet| IpPacket::parse(packet).unwrap().ecn() == Ecn::Ce).count();
     assert_eq!((outcome.delivered.len(), marked), (255, 255));
+}
+
+#[test]
+fn a_packet_that_the_control_thread_delivers_is_counted_there_alone() {
+    let mut packet = Vec::new();
+    let size = etherparse::TcpOptionElement::MaximumSegmentSize(INNER_MTU as u16);
+    let builder = PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).tcp(1, 2, 3, 4).syn();
+    builder.options(&[size]).unwrap().write(&mut packet, &[]).unwrap();
+    let outcome = carry(Ecn::NotEct, &[data(&packet)]);
+    assert_eq!((outcome.delivered.len(), outcome.mail.opened.len()), (0, 1));
+    assert_eq!((outcome.received.traffic.rx_packets, outcome.received.traffic.rx_bytes), (0, 0));
+    assert!(outcome.received.content);
 }
