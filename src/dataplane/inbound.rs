@@ -171,7 +171,7 @@ impl Inbound {
                 Err(reason) => drops.count(reason),
             }
         };
-        let mut others = 0;
+        let (all, mut others) = (frames.remaining(), 0);
         for frame in frames.by_ref() {
             match frame {
                 Ok(Frame::UnreliableData { channel, data }) if channel >= FIRST_UNRELIABLE => packet(data, false),
@@ -182,6 +182,7 @@ impl Inbound {
         }
         drops.count_many(Dropped::BadFrame, u64::from(frames.remaining()).saturating_sub(1));
         if others > 0 {
+            let len = if others == all { len } else { 0 };
             leave_opened(shared, owner, link, highest, len, without_packets(bytes));
         }
     }

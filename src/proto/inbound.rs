@@ -390,7 +390,7 @@ pub struct OpenedElsewhere {
     pub link: Link,
     /// No packet with a higher counter was seen in its epoch.
     pub highest: bool,
-    /// Length of the whole datagram.
+    /// Length of the whole datagram; 0 if it held more frames than are handed over.
     pub len: usize,
 }
 

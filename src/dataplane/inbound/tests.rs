@@ -57,3 +57,13 @@ fn a_packet_that_the_control_thread_delivers_is_counted_there_alone() {
     assert_eq!((outcome.received.traffic.rx_packets, outcome.received.traffic.rx_bytes), (0, 0));
     assert!(outcome.received.content);
 }
+
+/// PROTOCOL §8.5: it is answered only if it came alone, and the control thread does not see what it came with.
+#[test]
+fn a_probe_beside_a_packet_is_not_taken_for_one_that_came_alone() {
+    let packet = capable(20);
+    let probe = Frame::Probe { channel: UNRELIABLE, number: 1 };
+    let seen = |frames: &[Frame<'_>]| carry(Ecn::NotEct, frames).mail.opened[0].len;
+    assert_eq!(seen(&[probe]), HEADER + DATA_HEADER + 6 + TAG);
+    assert_eq!(seen(&[data(&packet), probe]), 0);
+}
