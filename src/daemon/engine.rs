@@ -93,13 +93,15 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// When the interface is gone, or the system has failed otherwise.
     pub(super) async fn run(&mut self) -> Result<(), DaemonError> {
+        let mut more = false;
         loop {
             self.set_alarm()?;
-            let woken = poll_fn(|cx| self.poll_woken(cx)).await?;
+            let woken = poll_fn(|cx| self.poll_woken(cx, more)).await?;
             if woken.stop {
                 return Ok(());
             }
-            if self.round(woken)? {
+            more = self.round(woken)?;
+            if more {
                 // There is more at hand. The runtime must look after its other tasks and descriptors all the same.
                 tokio::task::yield_now().await;
             }
@@ -132,11 +134,11 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Asks everything that can end the wait.
-    fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<Result<Woken, DaemonError>> {
+    /// Asks everything that can end the wait; if there is `more` at hand, there is none.
+    fn poll_woken(&mut self, cx: &mut Context<'_>, more: bool) -> Poll<Result<Woken, DaemonError>> {
         let edges = &mut self.edges;
         let mut woken = Woken::default();
-        let mut any = false;
+        let mut any = more;
         if edges.stop.poll(cx).is_ready() {
             woken.stop = true;
             any = true;
@@ -309,5 +311,86 @@ impl StopSignals {
             }
         }
         ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::base::{Rng, SharedDrops};
+    use crate::crypto::keys::IdentitySecret;
+    use crate::dataplane::{Mailbox, Table};
+    use crate::io::tun::Tun;
+    use crate::io::udp;
+    use crate::proto::{NodeConfig, PeerConfig};
+
+    /// More than one round has turns for.
+    const PEERS: u64 = TRANSMIT_BURST as u64 + 44;
+
+    /// A node that is late: the first hellos of all peers are due, and go to `endpoint`.
+    fn late_node(now: Instant, endpoint: SocketAddr) -> Node {
+        let identity = |number| IdentitySecret::generate(&mut Rng::from_number(number));
+        let peer = |number| PeerConfig {
+            id: identity(number).id(),
+            endpoints: vec![endpoint],
+            prefixes: Vec::new(),
+            keepalive: None,
+        };
+        let config = NodeConfig { peers: (1..=PEERS).map(peer).collect(), ..NodeConfig::default() };
+        Node::new(config, identity(0), Rng::from_number(0), now.checked_sub(Duration::from_secs(5)).unwrap())
+    }
+
+    async fn run_for(duration: Duration) {
+        let text = "[interface]\naddresses = [\"10.77.0.1/24\"]\n";
+        let config = Config::parse(text, "handfast.toml").unwrap();
+        let far = udp::bind(0, None, 1).unwrap().remove(0);
+        let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, far.port().unwrap()));
+        let sender = udp::bind(0, None, 1).unwrap()[0].sender().unwrap();
+        if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+            println!("skipped: needs root");
+            return;
+        }
+        let tun = Tun::create("hf-test", 1, false).unwrap();
+        let clock = Clock::start().unwrap();
+        let node = late_node(clock.now(), endpoint);
+        let shared = Arc::new(Shared {
+            table: Table::new(node.routes().clone()),
+            mailbox: Mailbox::default(),
+            rules: Default::default(),
+            addresses: Vec::new(),
+            offload: tun.offload,
+            drops: SharedDrops::default(),
+            tun: Arc::default(),
+        });
+        let endpoints = Endpoints::new(&[]);
+        let edges = Edges {
+            tun: TunWriter::new(tun.queues[0].clone(), Arc::clone(&shared.tun)),
+            sender,
+            shared,
+            threads: Vec::new(),
+            resolver: Resolver::new(endpoints.names()),
+            endpoints,
+            questions: mpsc::channel(1).1,
+            stop: StopSignals::listen().unwrap(),
+        };
+        let mut engine = Engine::new(&config, clock, Alarm::new().unwrap(), node, edges);
+        assert!(tokio::time::timeout(duration, engine.run()).await.is_err(), "it runs until it is stopped");
+        let left = engine.node.poll_transmit(clock.now(), &mut engine.edges.sender);
+        assert!(!left, "{} hellos were sent, and others wait", engine.sent().sent);
+    }
+
+    /// What was left over had to wait for whatever woke the loop next.
+    #[test]
+    fn what_one_round_has_no_turn_for_is_sent_in_the_next_one() {
+        let thread = std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            // Before the first hello is repeated.
+            runtime.block_on(run_for(Duration::from_millis(400)));
+        });
+        thread.join().unwrap();
     }
 }

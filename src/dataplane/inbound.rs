@@ -156,21 +156,22 @@ impl Inbound {
             received.content = true;
             let handed_on = self.admit(view, owner.peer, data, link.ecn, shared).and_then(|inner| {
                 if inner_mtu.is_some_and(|mtu| mss::clamp(&inner, mtu).is_some()) {
-                    // It opens a connection, and announces more than the path carries: the control thread corrects it.
+                    // It opens a connection, and announces more than the path carries: the control thread corrects it, and counts it.
                     leave_opened(shared, owner, link, highest, len, alone(data, is_partial));
-                    return Ok(());
+                    return Ok(false);
                 }
-                if each(inner, is_partial) { Ok(()) } else { Err(Dropped::BadInner) }
+                if each(inner, is_partial) { Ok(true) } else { Err(Dropped::BadInner) }
             });
             match handed_on {
-                Ok(()) => {
+                Ok(true) => {
                     received.traffic.rx_packets += 1;
                     received.traffic.rx_bytes += data.len() as u64;
                 }
+                Ok(false) => {}
                 Err(reason) => drops.count(reason),
             }
         };
-        let mut others = 0;
+        let (all, mut others) = (frames.remaining(), 0);
         for frame in frames.by_ref() {
             match frame {
                 Ok(Frame::UnreliableData { channel, data }) if channel >= FIRST_UNRELIABLE => packet(data, false),
@@ -181,6 +182,7 @@ impl Inbound {
         }
         drops.count_many(Dropped::BadFrame, u64::from(frames.remaining()).saturating_sub(1));
         if others > 0 {
+            let len = if others == all { len } else { 0 };
             leave_opened(shared, owner, link, highest, len, without_packets(bytes));
         }
     }
@@ -232,10 +234,10 @@ impl<'view, 'batch> Run<'view, 'batch> {
 /// The mark of the datagram passes to the packets in it (RFC 6040).
 fn mark_packets(plaintext: &mut [u8], outer: Ecn) {
     let start = plaintext.as_ptr() as usize;
-    let mut at = [(0, 0); TRAIN];
+    let mut at = [(0, 0); u8::MAX as usize];
     let mut count = 0;
     if let Ok(Packet::Data(frames)) = Packet::decode(plaintext) {
-        for packet in frames.map_while(Result::ok).filter_map(packet_of).take(TRAIN) {
+        for packet in frames.map_while(Result::ok).filter_map(packet_of).take(at.len()) {
             at[count] = (packet.as_ptr() as usize - start, packet.len());
             count += 1;
         }
@@ -307,3 +309,6 @@ fn leave_stranger(shared: &Shared, link: Link, datagram: &[u8]) {
         shared.drops.count(reason);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub struct OpenedMail {
     pub link: Link,
     /// No packet with a higher counter was seen in its epoch.
     pub highest: bool,
-    /// Length of the whole datagram.
+    /// Length of the whole datagram; 0 if it held more frames than are left here, so that a probe is not taken for one that came alone.
     pub len: usize,
     /// One packet.
     pub plaintext: Vec<u8>,

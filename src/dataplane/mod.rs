@@ -9,6 +9,8 @@ mod inbound;
 mod mailbox;
 mod outbound;
 mod packing;
+#[cfg(test)]
+mod sample;
 mod table;
 mod worker;
 

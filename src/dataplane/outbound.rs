@@ -160,11 +160,12 @@ impl Outbound {
         ecn: Ecn,
         way: &mut Way<'_>,
     ) -> Result<(), Dropped> {
-        let whose = (peer, ecn);
         let partial = plan.is_partial() && sending.takes_partial;
         let checksum = if partial { Checksum::Partial } else { Checksum::Complete };
         for piece in 0..plan.count() {
             let len = plan.piece_len(piece);
+            // Of parts, nobody would see the mark.
+            let whose = (peer, if len > room { Ecn::NotEct } else { ecn });
             if self.packing.whose().is_some_and(|open| open != whose) {
                 self.flush(view, way);
             }
@@ -307,3 +308,6 @@ pub(super) fn report_too_big(sender: &mut Sender, shared: &Shared) {
         shared.mailbox.notice(Notice::TooBig(remote, len));
     }
 }
+
+#[cfg(test)]
+mod tests;

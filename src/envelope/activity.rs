@@ -20,7 +20,13 @@ impl Moment {
     }
 
     fn set_if_none(&self, origin: Instant, at: Instant) {
-        if self.0.load(Ordering::Relaxed) == 0 {
+        self.set_if_before(&Self::default(), origin, at);
+    }
+
+    /// Sets it if there is none, or one before `other`.
+    fn set_if_before(&self, other: &Self, origin: Instant, at: Instant) {
+        let own = self.0.load(Ordering::Relaxed);
+        if own == 0 || own < other.0.load(Ordering::Relaxed) {
             self.set(origin, at);
         }
     }
@@ -80,7 +86,8 @@ impl Activity {
 
     /// User data was sealed, in datagrams of at most `largest` bytes.
     pub fn on_user_sent(&self, now: Instant, largest: usize) {
-        self.unanswered.set_if_none(self.origin, now);
+        // A thread that is late may have noted what is answered already: left to stand, it would hide all that is not.
+        self.unanswered.set_if_before(&self.received, self.origin, now);
         let largest = largest as u32;
         if self.largest.load(Ordering::Relaxed) < largest {
             self.largest.fetch_max(largest, Ordering::Relaxed);
@@ -241,6 +248,18 @@ mod tests {
         activity.on_sealed(now + 5 * SECOND);
         assert_eq!((activity.owing(), activity.sent()), (None, now + 5 * SECOND));
         assert_eq!((activity.take_largest(), activity.take_largest()), (1228, 0));
+    }
+
+    /// Threads look at the clock before they do their work, so one may come with a moment that is past already.
+    #[test]
+    fn what_is_sent_after_the_last_answer_is_unanswered_whatever_a_late_thread_has_noted() {
+        let now = start();
+        let activity = Activity::new(now);
+        activity.on_received(now + 2 * SECOND);
+        activity.on_user_sent(now + SECOND, 100);
+        activity.on_user_sent(now + 3 * SECOND, 100);
+        activity.on_user_sent(now + 4 * SECOND, 100);
+        assert_eq!(activity.unanswered(), Some(now + 3 * SECOND));
     }
 
     #[test]

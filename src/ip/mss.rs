@@ -17,6 +17,7 @@ const CHECKSUM: usize = 16;
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
 const SEGMENT_SIZE: u8 = 2;
+const AUTHENTICATION: u8 = 29;
 
 /// Whether `packet` is a SYN, or a SYN with ACK.
 pub fn opens_connection(packet: &IpPacket<'_>) -> bool {
@@ -27,7 +28,8 @@ pub fn opens_connection(packet: &IpPacket<'_>) -> bool {
 
 /// A copy of `packet` that announces segments of a size with which packets are at most `mtu` bytes long.
 ///
-/// `None` if there is nothing to change: it opens no connection, announces no size, or one that fits. The TCP checksum is updated, not computed (RFC 1624): a
+/// `None` if there is nothing to change: it opens no connection, announces no size, or one that fits; and if its options are authenticated (RFC 5925), for then
+/// its receiver would refuse it. The TCP checksum is updated, not computed (RFC 1624): a
 /// damaged packet stays damaged.
 pub fn clamp(packet: &IpPacket<'_>, mtu: usize) -> Option<Vec<u8>> {
     if !opens_connection(packet) {
@@ -56,24 +58,25 @@ pub fn clamp(packet: &IpPacket<'_>, mtu: usize) -> Option<Vec<u8>> {
 fn segment_size(tcp: &[u8]) -> Option<usize> {
     let end = usize::from(*tcp.get(DATA_OFFSET)? >> 4) * 4;
     let header = tcp.get(..end)?;
-    let mut at = TCP_HEADER;
-    loop {
-        match *header.get(at)? {
-            END => return None,
-            NO_OPERATION => at += 1,
-            kind => {
-                let length = usize::from(*header.get(at + 1)?);
-                // Shorter than its own header, it would never end; longer than the header, it is cut off.
-                if length < 2 || at + length > end {
-                    return None;
-                }
-                if kind == SEGMENT_SIZE {
-                    return (length == 4).then_some(at + 2);
-                }
-                at += length;
-            }
+    let (mut at, mut size) = (TCP_HEADER, None);
+    while at < end && header[at] != END {
+        if header[at] == NO_OPERATION {
+            at += 1;
+            continue;
         }
+        let length = header.get(at + 1).map_or(0, |&length| length.into());
+        // Shorter than its own header, it would never end; longer than the header, it is cut off.
+        if length < 2 || at + length > end {
+            break;
+        }
+        match header[at] {
+            SEGMENT_SIZE if length == 4 => size = size.or(Some(at + 2)),
+            AUTHENTICATION => return None,
+            _ => {}
+        }
+        at += length;
     }
+    size
 }
 
 /// The checksum after one word has changed (RFC 1624, equation 3).
@@ -186,6 +189,10 @@ mod tests {
             assert_eq!(clamped(&tcp(false, SYN, &cut, &[]), 1280), None, "{cut:?}");
         }
         assert_eq!(clamped(&tcp(false, SYN, &[END, NO_OPERATION, SEGMENT_SIZE, 4, 5, 0xb4], &[]), 1280), None);
+        let authenticated = [&size[..], &[29, 4, 0, 0]].concat();
+        assert_eq!(clamped(&tcp(false, SYN, &authenticated, &[]), 1280), None, "its options are authenticated");
+        let signed = [&size[..], &[19, 18], &[29; 16]].concat();
+        assert!(clamped(&tcp(false, SYN, &signed, &[]), 1280).is_some(), "MD5 leaves the options out");
         let mut fragment = tcp(false, SYN, &size, &[]);
         fragment[6] = 0x20;
         assert_eq!(clamped(&fragment, 1280), None, "a fragment");

@@ -27,7 +27,7 @@ impl Node {
         if inner.bytes().len() <= mtu || self.rules.channel_for(inner).is_some() {
             return;
         }
-        // In the name of the destination: Linux takes an IPv4 packet from its own address for a forgery (a martian source), and drops it in silence.
+        // In the name of the destination, as whatever is said to this host.
         if let Some(answer) = icmp::too_big(inner, inner.dst(), mtu)
             && peer.may_tell_size(now)
         {

@@ -267,6 +267,7 @@ impl Node {
             }
             Ok(Packet::PingAnswer(cookie)) => {
                 if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(link, cookie)) {
+                    peer.on_authentic(serial);
                     self.events.push(Event::Moved { peer: index });
                 } else {
                     peer.drops.count(Dropped::Unexpected);
@@ -389,7 +390,7 @@ pub struct OpenedElsewhere {
     pub link: Link,
     /// No packet with a higher counter was seen in its epoch.
     pub highest: bool,
-    /// Length of the whole datagram.
+    /// Length of the whole datagram; 0 if it held more frames than are handed over.
     pub len: usize,
 }
 

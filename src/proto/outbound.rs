@@ -8,6 +8,7 @@ use super::node::Node;
 use super::peer::Peer;
 use super::session::{KeepaliveKind, Lane, Serial, SessionRef};
 use crate::base::{Link, PeerIndex, TunSink, TxSink};
+use crate::envelope::UNRELIABLE;
 use crate::ip::icmp;
 use crate::ip::packet::IpPacket;
 use crate::wire::data::{DATA_HEADER, DataWriter};
@@ -15,8 +16,6 @@ use crate::wire::frame::{Frame, PART_OVERHEAD, UNRELIABLE_OVERHEAD};
 use crate::wire::hello::{CookieKind, encode_cookie_packet};
 use crate::wire::sealed::{HEADER, TAG};
 
-/// The unreliable channel that senders use (PROTOCOL §9.2).
-pub(super) const UNRELIABLE: u8 = 128;
 /// Datagrams with reliable frames that one peer may send before the next peer has its turn.
 const BURST: usize = 16;
 
@@ -39,7 +38,10 @@ impl Node {
             return Err(Dropped::NotIp);
         };
         let Some(index) = self.routes.route(inner.dst()) else {
-            self.answer_unreachable(&inner, tun);
+            // In the name of the destination: Linux takes an IPv4 packet from its own address for a forgery (a martian source), and drops it in silence.
+            if let Some(answer) = icmp::unreachable(&inner, inner.dst()) {
+                tun.deliver(&answer);
+            }
             self.drops.count(Dropped::NoRoute);
             return Err(Dropped::NoRoute);
         };
@@ -57,13 +59,6 @@ impl Node {
         peer.begin_attempt(now, &mut self.rng, &mut self.events);
         self.settle(now, index);
         result
-    }
-
-    fn answer_unreachable(&self, inner: &IpPacket<'_>, tun: &mut impl TunSink) {
-        let own = self.addresses.iter().find(|own| own.is_ipv4() == inner.dst().is_ipv4());
-        if let Some(answer) = own.and_then(|&own| icmp::unreachable(inner, own)) {
-            tun.deliver(&answer);
-        }
     }
 
     /// Sends one IP packet on the session of a peer that carries user data.

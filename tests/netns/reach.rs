@@ -92,6 +92,18 @@ fn the_prefixes_of_a_peer_may_cover_its_own_endpoint() {
     assert!(a.host.run(&format!("ip route get {outside}")).contains("dev hf0"), "all traffic goes through the tunnel");
 }
 
+/// Of an address in the network of the interface that no peer has.
+#[test]
+fn a_program_is_told_that_there_is_no_way() {
+    let Some(lab) = Setup::default().up() else { return };
+    let (a, _) = lab.pair();
+    for (to, told) in [("10.77.0.99", "Destination Net Unreachable"), ("fd77::99", "Destination unreachable: No route")]
+    {
+        let said = a.ping_with(to.parse().unwrap(), "-c 1 -W 2").text;
+        assert!(said.contains(told), "{said}");
+    }
+}
+
 #[test]
 fn three_nodes_reach_each_other() {
     let Some(lab) = (Setup { nodes: 3, ..Setup::default() }).up() else { return };

@@ -111,7 +111,8 @@ fn a_packet_without_a_way_is_answered_by_icmp() {
     assert_eq!(world.send_bytes(0, &udp(overlay_v4(0), Ipv4Addr::new(10, 99, 0, 1))), Err(Dropped::NoRoute));
     let answer = world.hosts[0].other.pop().expect("an ICMP error");
     assert_eq!((answer[9], answer[20], answer[21]), (1, 3, 0), "ICMP destination unreachable, network");
-    assert_eq!(answer[12..20], [overlay_v4(0).octets(), overlay_v4(0).octets()].concat());
+    // Not from the own address, from which no host believes that a packet comes in.
+    assert_eq!(answer[12..20], [[10, 99, 0, 1], overlay_v4(0).octets()].concat());
 
     let mut v6 = Vec::new();
     let nowhere = [0xfd, 0x99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -119,6 +120,7 @@ fn a_packet_without_a_way_is_answered_by_icmp() {
     assert_eq!(world.send_bytes(0, &v6), Err(Dropped::NoRoute));
     let answer = world.hosts[0].other.pop().expect("an ICMPv6 error");
     assert_eq!((answer[6], answer[40], answer[41]), (58, 1, 0), "ICMPv6 destination unreachable, no route");
+    assert_eq!(answer[8..40], [nowhere, overlay_v6(0).octets()].concat());
     // An error is not answered by an error.
     assert_eq!(world.send_bytes(0, &answer), Err(Dropped::NoRoute));
     assert!(world.hosts[0].other.is_empty());

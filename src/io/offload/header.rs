@@ -15,6 +15,12 @@ pub(super) mod tcp {
     /// Where the sequence number begins, and where the flags stand.
     pub(in super::super) const SEQUENCE: usize = 4;
     pub(in super::super) const FLAGS: usize = 13;
+
+    /// Kinds of options.
+    pub(super) const END: u8 = 0;
+    pub(super) const NO_OPERATION: u8 = 1;
+    pub(super) const MD5: u8 = 19;
+    pub(super) const AUTHENTICATION: u8 = 29;
 }
 
 /// Lengths of the IP headers without options and extension headers.
@@ -93,6 +99,25 @@ impl Headers {
         match self.transport {
             Transport::Tcp => packet[self.start + tcp::FLAGS],
             Transport::Udp => 0,
+        }
+    }
+
+    /// Whether the segment is signed as a whole (RFC 2385, RFC 5925).
+    pub(super) fn is_signed(&self, packet: &[u8]) -> bool {
+        let mut options = match self.transport {
+            Transport::Tcp => &packet[self.start + TCP_HEADER..self.end],
+            Transport::Udp => &[],
+        };
+        loop {
+            options = match options {
+                [] | [tcp::END, ..] => return false,
+                [tcp::MD5 | tcp::AUTHENTICATION, ..] => return true,
+                [tcp::NO_OPERATION, rest @ ..] => rest,
+                // Shorter than its own header, it would never end.
+                [_, rest @ ..] => {
+                    options.get(rest.first().map_or(1, |&length| length.max(2).into())..).unwrap_or_default()
+                }
+            };
         }
     }
 

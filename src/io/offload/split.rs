@@ -217,7 +217,9 @@ fn unfinished(header: &VnetHeader, packet: &IpPacket<'_>, limit: usize) -> Resul
     let len = packet.bytes().len();
     if let Some(headers) = Headers::of(packet).filter(|headers| points_at(header, headers)) {
         let flags = headers.flags(packet.bytes());
-        let can_be_cut = headers.transport == Transport::Tcp && flags & (tcp::SYN | tcp::RST | tcp::URG) == 0;
+        let can_be_cut = headers.transport == Transport::Tcp
+            && flags & (tcp::SYN | tcp::RST | tcp::URG) == 0
+            && !headers.is_signed(packet.bytes());
         let segment = match limit.saturating_sub(headers.end) {
             1.. if can_be_cut => limit - headers.end,
             _ => len,
@@ -354,6 +356,22 @@ mod tests {
         }
         assert_eq!(count(udp_v4(1025, &payload(3000)), 1000), 1);
         assert_eq!(count(tcp_v4(1025, 1, &[]), 10), 1);
+    }
+
+    #[test]
+    fn a_segment_that_is_signed_is_never_cut() {
+        // MD5 and authentication; timestamps, and no operation before an option that is cut off, whose bytes look like MD5.
+        for (kind, count) in [(19, 1), (29, 1), (8, 2), (1, 2)] {
+            let mut options = [1, 1, kind, 18].to_vec();
+            options.resize(20, 19);
+            let builder = etherparse::PacketBuilder::ipv6([1; 16], [2; 16], 64).tcp(1, 2, 3, 4).ack(5);
+            let mut packet = Vec::new();
+            builder.options_raw(&options).unwrap().write(&mut packet, &payload(1500)).unwrap();
+            let (header, packet) = unfinished(packet, 0, 0);
+            let plan = plan(&header, &packet, 1200).unwrap();
+            assert_eq!(plan.count(), count, "{kind}");
+            assert!(pieces(&plan, Checksum::Complete).iter().all(|piece| is_valid(piece)));
+        }
     }
 
     #[test]

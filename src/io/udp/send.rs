@@ -298,19 +298,20 @@ impl Outbox {
     }
 
     fn send_singly(&mut self, link: Link, batch: &Batch, counters: &mut SendCounters) {
-        let mut sent = 0;
+        let (mut sent, mut refused) = (0, false);
         for datagram in batch.bytes().chunks(batch.segment.max(1)) {
             match self.try_send(link, datagram, datagram.len()) {
                 Ok(()) => sent += 1,
                 Err(error) => {
                     self.note_refusal(&error, link.remote, datagram.len());
                     counters.dropped(&error, 1);
+                    refused |= errno(&error) != Some(Errno::EAGAIN);
                 }
             }
         }
         counters.sent += sent;
         counters.batches += sent;
-        if sent < batch.count as u64 {
+        if refused {
             // It was not segmentation that stood in the way.
             self.forget_refusals();
         }
@@ -388,14 +389,28 @@ impl SendCounters {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::os::fd::AsRawFd as _;
     use std::time::Duration;
 
+    use nix::libc;
     use proptest::prelude::*;
 
     use super::*;
     use crate::io::netlink::tests::{in_namespace, ip, run};
     use crate::io::poller::Poller;
     use crate::io::udp::{Receiver, bind};
+
+    /// Whoever wants no checksums gets no segmentation.
+    fn refuse_segmentation(socket: &UdpSocket) {
+        let yes: libc::c_int = 1;
+        #[expect(unsafe_code, reason = "the safe wrappers do not know the option")]
+        // SAFETY: SO_NO_CHECK reads one number, which lives until the call returns.
+        let result = unsafe {
+            let (value, len) = ((&raw const yes).cast(), size_of_val(&yes) as libc::socklen_t);
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, value, len)
+        };
+        assert_eq!(result, 0);
+    }
 
     const HERE: [IpAddr; 2] = [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
 
@@ -534,6 +549,34 @@ mod tests {
             }
             assert!(!sender.is_blocked());
             assert_eq!(sender.counters().sent, sent + held as u64);
+        });
+    }
+
+    #[test]
+    fn a_socket_that_cannot_segment_and_has_no_room_is_not_asked_to_segment_again() {
+        in_namespace(|| async {
+            ip("link set lo up");
+            ip("link add eth0 type veth peer name far");
+            ip("link set far up");
+            ip("link set eth0 up");
+            ip("addr add 192.0.2.1/24 dev eth0");
+            ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev eth0");
+            run("tc qdisc add dev eth0 root tbf rate 4mbit burst 64k limit 100m");
+            let pair = bind(0, None, 1).unwrap().remove(0);
+            let socket = pair.v4.as_ref().unwrap();
+            refuse_segmentation(socket);
+            let mut sender = pair.sender().unwrap();
+            let link = Link::to("192.0.2.2:9".parse().unwrap());
+            (0..50).for_each(|_| send(&mut sender, link, &[0; 1228]));
+            // Room for the first of them, but not for all.
+            while sender.counters() == SendCounters::default() {
+                while socket.send_to(&[0; 1228], link.remote).is_ok() {}
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                sender.flush();
+            }
+            let counters = sender.counters();
+            assert!(counters.full > 0 && counters.sent + counters.full == 50, "{counters:?}");
+            assert_eq!(sender.segments_to(link.remote), 1);
         });
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::pair::{Pair, Side, address, packet};
+use crate::base::PeerIndex;
 use crate::proto::Event;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -87,4 +88,16 @@ fn a_peer_that_answers_late_is_not_greeted() {
     }
     assert!(pair.log.iter().all(|datagram| datagram.bytes[1] == 0x10), "keepalives every ten seconds are enough");
     assert_eq!(sent_by(&pair, Side::B), 3);
+}
+
+/// Other threads may carry all that follows the move, so this one may never hear of the peer again.
+#[test]
+fn a_peer_that_has_moved_is_greeted_where_it_was_last_and_not_where_it_had_been() {
+    let mut pair = quiet();
+    let new = std::net::SocketAddr::from(([192, 0, 2, 77], 4444));
+    pair.a.address = new;
+    pair.send(Side::A, &packet(Side::A, b"from elsewhere")).unwrap();
+    pair.run(Duration::ZERO);
+    assert!(pair.b.events.iter().any(|event| matches!(event, Event::Moved { .. })));
+    assert_eq!(pair.b.node.peers.get_mut(PeerIndex(0)).unwrap().greetable(), [new]);
 }

@@ -1,0 +1,43 @@
+//! What becomes of one read of the interface.
+
+use super::super::sample::{INNER_MTU, capable, shared, start};
+use super::*;
+use crate::io::poller::Poller;
+use crate::io::udp::bind;
+
+/// The marks and lengths of the datagrams that one packet of the interface becomes.
+fn carried(packet: &[u8], count: usize) -> Vec<(Ecn, usize)> {
+    let far = bind(0, None, 1).unwrap().remove(0);
+    let shared = shared(start(), ([127, 0, 0, 1], far.port().unwrap()).into());
+    let mut sender = bind(0, None, 1).unwrap()[0].sender().unwrap();
+    let mut way = Way { now: start(), shared: &shared, sender: &mut sender };
+    let view = shared.table.read();
+    let mut outbound = Outbound::new();
+    // Its size was told already.
+    outbound.told = Some(way.now);
+    let read = [&VnetHeader::PLAIN.encode()[..], packet].concat();
+    outbound.packet(&view, &read, &mut way).unwrap();
+    outbound.flush(&view, &mut way);
+    way.sender.flush();
+
+    let mut receivers = far.receivers().unwrap();
+    let poller = Poller::new().unwrap();
+    receivers.iter().for_each(|receiver| poller.watch(receiver.socket(), 0).unwrap());
+    let mut datagrams = Vec::new();
+    while datagrams.len() < count {
+        poller.poll(true, |_| {}).unwrap();
+        for receiver in &mut receivers {
+            datagrams.extend(receiver.receive().map(|(link, datagram)| (link.ecn, datagram.len())));
+        }
+    }
+    datagrams
+}
+
+/// PROTOCOL §11.6: nobody would see the mark of a part.
+#[test]
+fn a_packet_lends_its_mark_to_its_datagram_and_not_to_its_parts() {
+    assert_eq!(carried(&capable(INNER_MTU), 1), [(Ecn::Ect0, 1228)]);
+    assert_eq!(carried(&capable(100), 1)[0].0, Ecn::Ect0);
+    let parts = carried(&capable(INNER_MTU + 1), 2);
+    assert!(parts.len() == 2 && parts.iter().all(|(ecn, _)| *ecn == Ecn::NotEct), "{parts:?}");
+}
