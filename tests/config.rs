@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use handfast::base::Rng;
+use handfast::base::{OuterDscp, Rng};
 use handfast::config::{Config, Endpoint, KEYS, key, keyfile};
 use handfast::crypto::keys::IdentitySecret;
 use tempfile::TempDir;
@@ -61,6 +61,7 @@ fn the_minimal_example_means_what_it_says_and_the_rest_are_the_documented_defaul
     assert_eq!(config.interface.mtu, 1400);
     assert!(config.interface.offload);
     assert_eq!(config.interface.threads, None);
+    assert_eq!(config.interface.dscp, OuterDscp::Fixed(0));
     assert_eq!(config.interface.table, 5200);
     assert_eq!(config.key_file, Path::new("/var/lib/handfast/identity.key"));
     assert_eq!(config.port, 18502);
@@ -121,7 +122,7 @@ fn keys_of_the_manual_exist() {
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     assert_eq!(
         fault("[interface]\nadresses = [\"10.0.0.1/24\"]\n"),
-        "t.toml:2: interface.adresses: unknown key; did you mean `addresses`? accepted here: name, addresses, mtu, table, offload, threads"
+        "t.toml:2: interface.adresses: unknown key; did you mean `addresses`? accepted here: name, addresses, mtu, table, offload, threads, dscp"
     );
     assert_eq!(
         fault(&interface("[identiy]")),
@@ -402,6 +403,27 @@ fn codepoints_have_their_registered_numbers() {
         }
     }
     assert_eq!([dscp("EF"), dscp("VA"), dscp("LE")], [46, 44, 1]);
+}
+
+#[test]
+fn the_codepoint_outside_is_none_that_of_the_packets_or_one_for_all() {
+    let dscp = |value: &str| config(&interface(&format!("dscp = {value}"))).interface.dscp;
+    assert_eq!(dscp("\"none\""), OuterDscp::Fixed(0));
+    assert_eq!([dscp("\"copy\""), dscp("\"Copy\"")], [OuterDscp::Copy; 2]);
+    let fixed = [dscp("\"ef\""), dscp("\"CS1\""), dscp("\"af41\""), dscp("0"), dscp("63")];
+    assert_eq!(fixed, [46, 8, 34, 0, 63].map(OuterDscp::Fixed));
+    let accepted = "accepted: none, copy, CS0, CS1, CS2, CS3, CS4, CS5, CS6, CS7, AF11, AF12, AF13, AF21, AF22, AF23, AF31, \
+                    AF32, AF33, AF41, AF42, AF43, EF, VA, LE, or a number from 0 to 63";
+    for value in ["64", "-1", "true", "\"\"", "[46]"] {
+        let expected = format!("t.toml:3: interface.dscp = {value}: {accepted}");
+        assert_eq!(fault(&interface(&format!("dscp = {value}"))), expected);
+    }
+    let expected = format!("t.toml:3: interface.dscp = \"46\": write a number without quotes; {accepted}");
+    assert_eq!(fault(&interface("dscp = \"46\"")), expected);
+    let expected = format!("t.toml:3: interface.dscp = \"inherit\": {accepted}");
+    assert_eq!(fault(&interface("dscp = \"inherit\"")), expected);
+    let expected = format!("t.toml:3: interface.dscp = \"cpoy\": did you mean \"copy\"? {accepted}");
+    assert_eq!(fault(&interface("dscp = \"cpoy\"")), expected);
 }
 
 #[test]

@@ -2,19 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Explicit congestion notification field of an IP header (RFC 3168).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Ecn {
-    /// Not ECN-capable.
-    #[default]
-    NotEct,
-    /// ECN-capable, codepoint 1.
-    Ect1,
-    /// ECN-capable, codepoint 0.
-    Ect0,
-    /// Congestion experienced.
-    Ce,
-}
+use super::TrafficClass;
 
 /// The two ends of a datagram in the underlay.
 ///
@@ -25,19 +13,29 @@ pub struct Link {
     pub local: Option<IpAddr>,
     /// Address and port of the other side.
     pub remote: SocketAddr,
-    /// The mark on the outer header.
-    pub ecn: Ecn,
+    /// On the outer header. The default leaves it to the socket; of what came in, only the mark is known.
+    pub class: TrafficClass,
 }
 
 impl Link {
     /// A link to or from `remote`, with v4-mapped addresses turned into IPv4.
     pub fn new(local: Option<IpAddr>, remote: SocketAddr) -> Self {
-        Self { local: local.map(|ip| ip.to_canonical()), remote: canonical(remote), ecn: Ecn::NotEct }
+        Self { local: local.map(|ip| ip.to_canonical()), remote: canonical(remote), class: TrafficClass::default() }
     }
 
     /// A link to `remote` from whichever address the host chooses.
     pub fn to(remote: SocketAddr) -> Self {
         Self::new(None, remote)
+    }
+
+    /// The same two ends for a datagram of class `class`.
+    pub const fn bearing(self, class: TrafficClass) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The same two ends, without what the datagram said of the road.
+    pub fn unmarked(self) -> Self {
+        self.bearing(TrafficClass::default())
     }
 }
 

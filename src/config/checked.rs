@@ -7,7 +7,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::sys::socket::UnixAddr;
 
-use super::address;
 use super::document::{Item, Section, Source};
 use super::error::ConfigError;
 use super::keyfile::KeyFileError;
@@ -15,10 +14,11 @@ use super::{
     ChannelRule, Config, DEFAULT_INTERFACE, DEFAULT_KEY_FILE, DEFAULT_MTU, DEFAULT_PORT, DEFAULT_TABLE, Endpoint,
     Interface, LEAST_MTU, MAX_CHANNELS, MAX_ENDPOINTS, MAX_THREADS, Peer, RUNTIME_DIRECTORY, flow, key,
 };
+use super::{address, codepoint};
 use crate::base::PeerId;
 
 const SECTIONS: &[&str] = &["interface", "identity", "listen", "control", "peer", "channel"];
-pub(super) const INTERFACE_KEYS: &[&str] = &["name", "addresses", "mtu", "table", "offload", "threads"];
+pub(super) const INTERFACE_KEYS: &[&str] = &["name", "addresses", "mtu", "table", "offload", "threads", "dscp"];
 pub(super) const IDENTITY_KEYS: &[&str] = &["key_file"];
 pub(super) const LISTEN_KEYS: &[&str] = &["port"];
 pub(super) const CONTROL_KEYS: &[&str] = &["socket"];
@@ -151,7 +151,8 @@ fn interface(root: &Section<'_>) -> Result<Interface, ConfigError> {
     let table = section.find("table").map_or(Ok(DEFAULT_TABLE), |item| table(&item))?;
     let offload = section.find("offload").map_or(Ok(true), |item| item.flag())?;
     let threads = section.find("threads").map_or(Ok(None), |item| number(&item, 1, MAX_THREADS as u16).map(Some))?;
-    Ok(Interface { name, addresses, mtu, table, offload, threads: threads.map(usize::from) })
+    let dscp = section.find("dscp").map(|item| codepoint::outer_dscp(&item)).transpose()?.unwrap_or_default();
+    Ok(Interface { name, addresses, mtu, table, offload, dscp, threads: threads.map(usize::from) })
 }
 
 fn interface_name(item: &Item<'_>) -> Result<String, ConfigError> {

@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::address;
-use super::document::{Item, Section, nearest};
+use super::codepoint::{codepoint, named};
+use super::document::{Item, Section};
 use super::error::ConfigError;
 use crate::overlay::flow::FlowMatch;
 
@@ -15,33 +16,6 @@ const PROTOCOLS: &[(&str, u8)] =
     &[("tcp", 6), ("udp", 17), ("icmp", 1), ("icmpv6", 58), ("sctp", 132), ("gre", 47), ("esp", 50)];
 /// Protocols whose header begins with two ports: TCP, UDP, DCCP, SCTP, UDP-Lite.
 const WITH_PORTS: &[u8] = &[6, 17, 33, 132, 136];
-
-/// Codepoints by name: RFC 4594 for the classes, RFC 5865 for VA, RFC 8622 for LE.
-const CODEPOINTS: &[(&str, u8)] = &[
-    ("CS0", 0),
-    ("CS1", 8),
-    ("CS2", 16),
-    ("CS3", 24),
-    ("CS4", 32),
-    ("CS5", 40),
-    ("CS6", 48),
-    ("CS7", 56),
-    ("AF11", 10),
-    ("AF12", 12),
-    ("AF13", 14),
-    ("AF21", 18),
-    ("AF22", 20),
-    ("AF23", 22),
-    ("AF31", 26),
-    ("AF32", 28),
-    ("AF33", 30),
-    ("AF41", 34),
-    ("AF42", 36),
-    ("AF43", 38),
-    ("EF", 46),
-    ("VA", 44),
-    ("LE", 1),
-];
 
 /// What the packets of a rule have in common: at least one thing.
 pub(super) fn read(section: &Section<'_>) -> Result<FlowMatch, ConfigError> {
@@ -72,28 +46,7 @@ pub(super) fn read(section: &Section<'_>) -> Result<FlowMatch, ConfigError> {
 }
 
 fn protocol(item: &Item<'_>) -> Result<u8, ConfigError> {
-    named(item, PROTOCOLS, u8::MAX)
-}
-
-fn codepoint(item: &Item<'_>) -> Result<u8, ConfigError> {
-    named(item, CODEPOINTS, 63)
-}
-
-/// A number up to `last`, or one of `names`.
-fn named(item: &Item<'_>, names: &[(&str, u8)], last: u8) -> Result<u8, ConfigError> {
-    let words: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-    let accepted = format!("accepted: {}, or a number from 0 to {last}", words.join(", "));
-    if let Some(number) = item.integer() {
-        return u8::try_from(number).ok().filter(|number| *number <= last).ok_or_else(|| item.refuse(accepted));
-    }
-    let text = item.text(&format!("{}, or a number from 0 to {last}", words.join(", ")))?;
-    match names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
-        Some((_, number)) => Ok(*number),
-        None => {
-            let suggestion = nearest(text, &words).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
-            Err(item.refuse(format!("{suggestion}{accepted}")))
-        }
-    }
+    named(item, PROTOCOLS, u8::MAX, |number| number)
 }
 
 /// `514` or `"6000-6010"`.

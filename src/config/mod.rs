@@ -5,6 +5,7 @@
 
 mod address;
 mod checked;
+mod codepoint;
 mod document;
 mod error;
 mod flow;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::unistd::geteuid;
 
-use crate::base::PeerId;
+use crate::base::{OuterDscp, PeerId};
 use crate::crypto::keys::IdentitySecret;
 use crate::overlay::flow::{FlowMatch, MAX_RULES};
 
@@ -91,6 +92,8 @@ pub struct Interface {
     pub table: u32,
     /// Whether the kernel may hand over super packets and leave checksums to be computed.
     pub offload: bool,
+    /// Codepoint of the datagrams in the underlay.
+    pub dscp: OuterDscp,
     /// Threads that carry data, 1 to [`MAX_THREADS`]; `None` for one for each processor.
     pub threads: Option<usize>,
 }

@@ -321,7 +321,7 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
-    use crate::base::{Rng, SharedDrops};
+    use crate::base::{OuterDscp, Rng, SharedDrops};
     use crate::crypto::keys::IdentitySecret;
     use crate::dataplane::{Mailbox, Table};
     use crate::io::tun::Tun;
@@ -363,6 +363,7 @@ mod tests {
             rules: Default::default(),
             addresses: Vec::new(),
             offload: tun.offload,
+            dscp: OuterDscp::default(),
             drops: SharedDrops::default(),
             tun: Arc::default(),
         });

@@ -102,6 +102,7 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
         mailbox: Mailbox::default(),
         rules,
         addresses,
+        dscp: config.interface.dscp,
         offload: tun.offload,
         drops: SharedDrops::default(),
         tun: Arc::default(),
@@ -139,6 +140,7 @@ fn data_threads(
     let (Some(pair), Some(queue)) = (pairs.first(), tun.queues.first()) else {
         return Err(io::Error::from(io::ErrorKind::NotFound).into());
     };
+    pairs.iter().try_for_each(|pair| pair.set_class(shared.dscp.own()))?;
     let (writer, sender) = (TunWriter::new(queue.clone(), Arc::clone(&shared.tun)), pair.sender()?);
     let mut threads = Vec::new();
     for ((pair, queue), number) in pairs.iter().zip(&tun.queues).zip(0..) {
@@ -184,6 +186,7 @@ fn node_config(config: &Config, endpoints: &Endpoints) -> Result<NodeConfig, Dae
         addresses: config.interface.addresses.iter().map(IpNet::addr).collect(),
         channels: ChannelRules::new(config.channels.iter().map(|rule| rule.matches.clone()).collect())?,
         prefers_aes: hardware_prefers_aes(),
+        dscp: config.interface.dscp,
         publishes: true,
         ..NodeConfig::default()
     })

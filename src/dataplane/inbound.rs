@@ -142,8 +142,9 @@ impl Inbound {
         let Plaintext { link, highest, bytes, .. } = plaintext;
         let len = HEADER + bytes.len() + TAG;
         let drops = &owner.receiving.counters.drops;
-        if link.ecn != Ecn::NotEct {
-            mark_packets(bytes, link.ecn);
+        let outer = link.class.ecn();
+        if outer != Ecn::NotEct {
+            mark_packets(bytes, outer);
         }
         let bytes: &'batch [u8] = bytes;
         let Ok(Packet::Data(mut frames)) = Packet::decode(bytes) else {
@@ -154,7 +155,7 @@ impl Inbound {
         let inner_mtu = view.sending(owner.peer).and_then(|sending| sending.inner_mtu);
         let mut packet = |data: &'batch [u8], is_partial| {
             received.content = true;
-            let handed_on = self.admit(view, owner.peer, data, link.ecn, shared).and_then(|inner| {
+            let handed_on = self.admit(view, owner.peer, data, outer, shared).and_then(|inner| {
                 if inner_mtu.is_some_and(|mtu| mss::clamp(&inner, mtu).is_some()) {
                     // It opens a connection, and announces more than the path carries: the control thread corrects it, and counts it.
                     leave_opened(shared, owner, link, highest, len, alone(data, is_partial));

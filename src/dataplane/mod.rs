@@ -16,7 +16,7 @@ mod worker;
 
 use std::net::IpAddr;
 
-use crate::base::SharedDrops;
+use crate::base::{OuterDscp, SharedDrops};
 use crate::io::offload::Capabilities;
 use crate::io::tun::TunCounters;
 use crate::overlay::flow::ChannelRules;
@@ -36,6 +36,8 @@ pub struct Shared {
     pub rules: ChannelRules,
     /// This node's own addresses, from which nobody else may send.
     pub addresses: Vec<IpAddr>,
+    /// What the outer header says of the traffic inside.
+    pub dscp: OuterDscp,
     /// What the kernel does for the interface.
     pub offload: Capabilities,
     /// What was dropped and belongs to no peer.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::packing::Packing;
 use super::table::View;
 use super::{Notice, Shared};
-use crate::base::{Dropped, Ecn, Link, PeerIndex};
+use crate::base::{Dropped, PeerIndex, TrafficClass};
 use crate::envelope::{Sending, Traffic, UNRELIABLE};
 use crate::io::offload::{Checksum, Gso, Plan, VnetHeader};
 use crate::io::tun::{MAX_PACKET, MAX_READ, Queue, TunError};
@@ -110,7 +110,8 @@ impl Outbound {
             return leave_to_node(&header, &inner, way.shared);
         }
         let plan = Plan::new(&header, inner, room).map_err(|_| Dropped::NotIp)?;
-        let result = self.pieces(view, peer, sending, &plan, room, inner.ecn(), way);
+        let class = way.shared.dscp.outer(inner.class());
+        let result = self.pieces(view, peer, sending, &plan, room, class, way);
         if let Err(reason) = result {
             sending.counters.drops.count(reason);
         }
@@ -157,15 +158,14 @@ impl Outbound {
         sending: &Sending,
         plan: &Plan<'_>,
         room: usize,
-        ecn: Ecn,
+        class: TrafficClass,
         way: &mut Way<'_>,
     ) -> Result<(), Dropped> {
+        let whose = (peer, class);
         let partial = plan.is_partial() && sending.takes_partial;
         let checksum = if partial { Checksum::Partial } else { Checksum::Complete };
         for piece in 0..plan.count() {
             let len = plan.piece_len(piece);
-            // Of parts, nobody would see the mark.
-            let whose = (peer, if len > room { Ecn::NotEct } else { ecn });
             if self.packing.whose().is_some_and(|open| open != whose) {
                 self.flush(view, way);
             }
@@ -174,7 +174,7 @@ impl Outbound {
             } else if len >= ALONE {
                 self.flush(view, way);
                 let total = HEADER + DATA_HEADER + UNRELIABLE_OVERHEAD + len + TAG;
-                let link = Link { ecn, ..sending.link };
+                let link = sending.link.bearing(class);
                 let mut result = Ok(());
                 way.sender.try_transmit(link, total, |datagram| {
                     result = write(datagram, partial, len, |out| plan.write(piece, out, checksum))
@@ -205,7 +205,7 @@ impl Outbound {
     fn parts(
         &mut self,
         view: &View,
-        whose: (PeerIndex, Ecn),
+        whose: (PeerIndex, TrafficClass),
         sending: &Sending,
         plan: &Plan<'_>,
         piece: usize,
@@ -231,13 +231,13 @@ impl Outbound {
 
     /// Sends the open datagram, if there is one.
     fn flush(&mut self, view: &View, way: &mut Way<'_>) {
-        let Some((peer, ecn)) = self.packing.whose() else { return };
+        let Some((peer, class)) = self.packing.whose() else { return };
         let datagram = self.packing.close();
         // It was there when the datagram was opened, under the same lock.
         let Some(sending) = view.sending(peer) else { return };
         match sending.sealer.seal(way.now, datagram) {
             Ok(()) => {
-                let link = Link { ecn, ..sending.link };
+                let link = sending.link.bearing(class);
                 let total = datagram.len();
                 way.sender.try_transmit(link, total, |slot| {
                     slot.copy_from_slice(datagram);

@@ -1,9 +1,9 @@
 //! Small packets that are ready together share a datagram (PROTOCOL §11.1).
 //!
-//! One datagram is open at a time: it is closed when the next packet goes to another peer, bears another mark or does not fit, and whenever no more
+//! One datagram is open at a time: it is closed when the next packet goes to another peer, bears another class or does not fit, and whenever no more
 //! packets are ready. So nothing waits for company that may never come.
 
-use crate::base::{Ecn, PeerIndex};
+use crate::base::{PeerIndex, TrafficClass};
 use crate::wire::Frame;
 use crate::wire::data::{DATA_HEADER, DataWriter};
 use crate::wire::sealed::{HEADER, TAG};
@@ -11,7 +11,7 @@ use crate::wire::sealed::{HEADER, TAG};
 /// The open datagram.
 #[derive(Debug)]
 pub(super) struct Packing {
-    whose: Option<(PeerIndex, Ecn)>,
+    whose: Option<(PeerIndex, TrafficClass)>,
     len: usize,
     frames: u8,
     /// The whole datagram: header, data packet, tag.
@@ -23,15 +23,15 @@ impl Packing {
         Self { whose: None, len: DATA_HEADER, frames: 0, bytes: Vec::new() }
     }
 
-    /// Whose datagram is open, and which mark it bears.
-    pub(super) fn whose(&self) -> Option<(PeerIndex, Ecn)> {
+    /// Whose datagram is open, and which class it bears.
+    pub(super) fn whose(&self) -> Option<(PeerIndex, TrafficClass)> {
         self.whose
     }
 
     /// Lets `write` add a frame, in a plaintext of at most `limit` bytes; false if it does not fit. Only for whoever it is open for, if it is.
     pub(super) fn push(
         &mut self,
-        whose: (PeerIndex, Ecn),
+        whose: (PeerIndex, TrafficClass),
         limit: usize,
         write: impl FnOnce(&mut DataWriter<'_>) -> bool,
     ) -> bool {
@@ -50,7 +50,7 @@ impl Packing {
     }
 
     /// The same for a frame that stands elsewhere.
-    pub(super) fn push_frame(&mut self, whose: (PeerIndex, Ecn), limit: usize, frame: &Frame<'_>) -> bool {
+    pub(super) fn push_frame(&mut self, whose: (PeerIndex, TrafficClass), limit: usize, frame: &Frame<'_>) -> bool {
         self.push(whose, limit, |writer| writer.push(frame).is_ok())
     }
 

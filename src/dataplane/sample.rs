@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Mailbox, Shared, Table};
-use crate::base::{Link, PeerIndex, SessionIndex, SharedDrops};
+use crate::base::{Link, OuterDscp, PeerIndex, SessionIndex, SharedDrops};
 use crate::crypto::aead::{Cipher, OpenKey, SealKey};
 use crate::crypto::secret::Secret;
 use crate::envelope::{Activity, Counters, Opener, Published, Receiving, Sealer, Sending, Splitter};
@@ -34,6 +34,7 @@ pub(super) fn shared(now: Instant, remote: SocketAddr) -> Shared {
         rules: ChannelRules::default(),
         addresses: Vec::new(),
         offload: Capabilities { tso: false, uso: false },
+        dscp: OuterDscp::default(),
         drops: SharedDrops::default(),
         tun: Arc::default(),
     };

@@ -20,12 +20,7 @@ pub const fn decapsulate(outer: Ecn, inner: Ecn) -> Option<Ecn> {
 
 /// Writes `ecn` into the header of an IP packet, and corrects the checksum of an IPv4 header. Bytes that are no IP packet stay as they are.
 pub fn mark(packet: &mut [u8], ecn: Ecn) {
-    let bits = match ecn {
-        Ecn::NotEct => 0b00,
-        Ecn::Ect1 => 0b01,
-        Ecn::Ect0 => 0b10,
-        Ecn::Ce => 0b11,
-    };
+    let bits = ecn.bits();
     match packet {
         [first, class, _, _, _, _, _, _, _, _, high, low, ..] if *first >> 4 == 4 => {
             let before = u16::from_be_bytes([*first, *class]);

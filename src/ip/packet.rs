@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use crate::base::Ecn;
+use crate::base::{Ecn, TrafficClass};
 
 /// IP protocol numbers (IANA) that are looked at here.
 pub mod protocol {
@@ -57,7 +57,7 @@ pub struct IpPacket<'a> {
     bytes: &'a [u8],
     src: IpAddr,
     dst: IpAddr,
-    traffic_class: u8,
+    class: TrafficClass,
     fragment: Fragment,
     protocol: u8,
     upper: &'a [u8],
@@ -91,7 +91,7 @@ impl<'a> IpPacket<'a> {
             bytes,
             src: IpAddr::V4(Ipv4Addr::from(*src)),
             dst: IpAddr::V4(Ipv4Addr::from(*dst)),
-            traffic_class: fixed[1],
+            class: TrafficClass::from_byte(fixed[1]),
             fragment,
             protocol: fixed[9],
             upper: if fragment == Fragment::Later { &[] } else { payload },
@@ -111,7 +111,7 @@ impl<'a> IpPacket<'a> {
             bytes,
             src: IpAddr::V6(Ipv6Addr::from(*src)),
             dst: IpAddr::V6(Ipv6Addr::from(*dst)),
-            traffic_class: (fixed[0] << 4) | (fixed[1] >> 4),
+            class: TrafficClass::from_byte((fixed[0] << 4) | (fixed[1] >> 4)),
             fragment,
             protocol,
             upper,
@@ -145,19 +145,19 @@ impl<'a> IpPacket<'a> {
         }
     }
 
+    /// Codepoint and mark together.
+    pub const fn class(&self) -> TrafficClass {
+        self.class
+    }
+
     /// Differentiated services codepoint, 0 to 63 (RFC 2474).
     pub const fn dscp(&self) -> u8 {
-        self.traffic_class >> 2
+        self.class.dscp()
     }
 
     /// The mark on the inner header.
     pub const fn ecn(&self) -> Ecn {
-        match self.traffic_class & 0b11 {
-            0b00 => Ecn::NotEct,
-            0b01 => Ecn::Ect1,
-            0b10 => Ecn::Ect0,
-            _ => Ecn::Ce,
-        }
+        self.class.ecn()
     }
 
     /// Whether the packet is a piece of a larger one. An IPv6 packet with a fragment header that is alone (RFC 6946) is not.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::event::Drops;
-use crate::base::{PeerId, PeerIndex};
+use crate::base::{OuterDscp, PeerId, PeerIndex};
 use crate::crypto::aead::Cipher;
 pub use crate::envelope::Traffic;
 use crate::overlay::flow::ChannelRules;
@@ -27,6 +27,8 @@ pub struct NodeConfig {
     pub prefers_aes: bool,
     /// Whether other threads carry bytes as well: then [`crate::proto::Node::poll_published`] must be drained.
     pub publishes: bool,
+    /// Codepoint of the datagrams in the underlay.
+    pub dscp: OuterDscp,
     /// The largest datagram that is ever sent, in bytes of UDP payload; how much of it a path carries is found out (PROTOCOL §8.5). With 1228 or less nothing is asked, and all
     /// datagrams are as small as every path carries.
     pub max_datagram: usize,
@@ -40,6 +42,7 @@ impl Default for NodeConfig {
             channels: ChannelRules::default(),
             prefers_aes: false,
             publishes: false,
+            dscp: OuterDscp::default(),
             max_datagram: MAX_DATAGRAM,
         }
     }

@@ -1,25 +1,18 @@
 //! `impl Node`: a datagram comes in and becomes a hello, a retry, an answer, a ping, or a sealed packet with frames.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
-use super::channel::FrameFault;
-use super::command::Traffic;
-use super::event::{Dropped, Drops, Ended, Event};
+use super::delivery::Delivery;
+use super::event::{Dropped, Ended, Event};
 use super::handshake::responder::{self, Proof};
 use super::node::Node;
 use super::peer::Peer;
 use super::session::{Context, Outcome, Serial, Session, SessionRef, Which};
 use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
-use crate::envelope::{FIRST_UNRELIABLE, Publication};
-use crate::ip::checksum;
-use crate::ip::mss;
-use crate::ip::packet::IpPacket;
-use crate::overlay::routes::RouteTable;
+use crate::envelope::Publication;
 use crate::proto::handshake::initiator::split;
 use crate::wire::data::Frames;
-use crate::wire::frame::Frame;
 use crate::wire::hello::{CookieKind, Hello, encode_cookie_packet};
 use crate::wire::packet::Packet;
 use crate::wire::sealed::{HEADER, SealedHeader};
@@ -42,10 +35,11 @@ impl Node {
         tx: &mut impl TxSink,
         tun: &mut impl TunSink,
     ) -> Result<(), Dropped> {
-        // What is answered, and where a path leads, is not the mark of what came.
-        let link = Link { ecn: Ecn::NotEct, ..link };
+        let marked = link;
+        // What is answered, and where a path leads, does not bear the mark of what came.
+        let link = marked.unmarked();
         let result = match Packet::decode(datagram) {
-            Ok(Packet::Sealed(header)) => self.handle_sealed(now, link, header, datagram, tx, tun),
+            Ok(Packet::Sealed(header)) => self.handle_sealed(now, marked, header, datagram, tx, tun),
             Ok(Packet::Hello(hello)) => self.handle_hello(now, link, &hello, tx),
             Ok(Packet::HelloAnswer(answer)) => self.handle_answer(now, link, &answer),
             Ok(Packet::HelloRetry(cookie)) => self.handle_retry(now, link, cookie),
@@ -195,7 +189,9 @@ impl Node {
             result = session.map_or(Err(Dropped::UnknownSession), |session| session.open(now, which, &header, bytes));
             if let Ok((opened, epoch)) = result {
                 let at = SessionRef { peer: index, serial };
-                let arrival = Arrival { now, link, at, which, epoch, highest: opened.highest, len: bytes.len() };
+                let (highest, len) = (opened.highest, bytes.len());
+                let (link, mark) = (link.unmarked(), link.class.ecn());
+                let arrival = Arrival { now, link, mark, at, which, epoch, highest, len };
                 if let Some(peer) = self.peers.get_mut(index) {
                     peer.traffic.rx_datagrams += 1;
                 }
@@ -220,9 +216,9 @@ impl Node {
     ) {
         let OpenedElsewhere { peer, session, link, highest, len } = from;
         let at = SessionRef { peer, serial: Serial(session) };
+        let (link, mark) = (link.unmarked(), link.class.ecn());
         // What is published is never of epoch 0.
-        let link = Link { ecn: Ecn::NotEct, ..link };
-        let arrival = Arrival { now, link, at, which: Which::Current, epoch: 1, highest, len };
+        let arrival = Arrival { now, link, mark, at, which: Which::Current, epoch: 1, highest, len };
         self.handle_authentic(&arrival, plaintext, tx, tun);
     }
 
@@ -282,7 +278,7 @@ impl Node {
 
     /// The frames of one data packet, then the records they completed.
     fn handle_frames(&mut self, arrival: &Arrival, frames: Frames<'_>, tun: &mut impl TunSink) {
-        let Arrival { now, at, epoch, .. } = *arrival;
+        let Arrival { now, mark, at, epoch, .. } = *arrival;
         let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
@@ -294,7 +290,7 @@ impl Node {
         let mtu = session.inner_mtu();
         let alone = (frames.remaining() == 1).then_some(arrival.len);
         let (routes, addresses) = (&self.routes, &self.addresses);
-        let mut delivery = Delivery { index, routes, addresses, traffic, drops, tun, mtu, alone };
+        let mut delivery = Delivery { index, mark, routes, addresses, traffic, drops, tun, mtu, alone };
         let mut ended = None;
         let mut frames = frames;
         for frame in frames.by_ref() {
@@ -314,7 +310,8 @@ impl Node {
             if channel == 0 {
                 control.push(record);
             } else {
-                delivery.deliver(&record);
+                // No datagram stands for a record, so no mark does.
+                delivery.deliver(&record, Ecn::NotEct);
             }
         }
         if ended.is_none() {
@@ -369,6 +366,8 @@ impl Node {
 struct Arrival {
     now: Instant,
     link: Link,
+    /// That of the datagram.
+    mark: Ecn,
     at: SessionRef,
     which: Which,
     /// Number of the epoch that opened it.
@@ -392,134 +391,4 @@ pub struct OpenedElsewhere {
     pub highest: bool,
     /// Length of the whole datagram; 0 if it held more frames than are handed over.
     pub len: usize,
-}
-
-/// What the frames of one packet may touch besides their session.
-struct Delivery<'a, T> {
-    index: PeerIndex,
-    routes: &'a RouteTable,
-    addresses: &'a [IpAddr],
-    traffic: &'a mut Traffic,
-    drops: &'a mut Drops,
-    tun: &'a mut T,
-    /// The longest packet that one datagram carries towards the peer, if that is known.
-    mtu: Option<usize>,
-    /// Length of the datagram, if one frame is all that it carries.
-    alone: Option<usize>,
-}
-
-impl<T: TunSink> Delivery<'_, T> {
-    /// One frame (PROTOCOL §9). An error ends the session.
-    fn handle_frame(
-        &mut self,
-        now: Instant,
-        session: &mut Session,
-        epoch: u64,
-        frame: &Frame<'_>,
-    ) -> Result<(), Ended> {
-        match *frame {
-            Frame::ReliableData { channel, sequence, ack, data } => {
-                let allowed = if epoch == 0 { channel == 0 } else { channel < FIRST_UNRELIABLE };
-                if !allowed {
-                    self.drops.count(Dropped::WrongChannel);
-                    return Ok(());
-                }
-                if sequence != 0 {
-                    session.activity.on_content(now);
-                }
-                return self.reliable(now, session, channel, sequence, ack, data);
-            }
-            Frame::UnreliableData { channel, data } => {
-                if epoch == 0 || channel < FIRST_UNRELIABLE {
-                    self.drops.count(Dropped::WrongChannel);
-                } else {
-                    session.activity.on_content(now);
-                    self.deliver(data);
-                }
-            }
-            Frame::Part { channel, number, index, count, data } => {
-                if epoch == 0 || channel < FIRST_UNRELIABLE {
-                    self.drops.count(Dropped::WrongChannel);
-                    return Ok(());
-                }
-                session.activity.on_content(now);
-                match session.reassembly.on_part(now, number, index, count, data) {
-                    Ok(Some(packet)) => self.deliver(&packet),
-                    Ok(None) => {}
-                    Err(_) => self.drops.count(Dropped::BadPart),
-                }
-            }
-            Frame::PartialData { channel, data } => {
-                if epoch == 0 || channel < FIRST_UNRELIABLE {
-                    self.drops.count(Dropped::WrongChannel);
-                    return Ok(());
-                }
-                session.activity.on_content(now);
-                let mut packet = data.to_vec();
-                if checksum::complete(&mut packet).is_ok() {
-                    self.deliver(&packet);
-                } else {
-                    self.drops.count(Dropped::BadInner);
-                }
-            }
-            Frame::Probe { channel, number } => {
-                if epoch == 0 || channel < FIRST_UNRELIABLE {
-                    self.drops.count(Dropped::WrongChannel);
-                } else if let Err(reason) = session.on_probe(now, number, self.alone) {
-                    self.drops.count(reason);
-                }
-            }
-            Frame::ProbeAnswer { channel, number, size } => {
-                if epoch == 0 || channel < FIRST_UNRELIABLE {
-                    self.drops.count(Dropped::WrongChannel);
-                } else if !session.mtu.on_answer(now, number, usize::from(size)) {
-                    self.drops.count(Dropped::Unexpected);
-                }
-            }
-            Frame::PeersListRequest { .. }
-            | Frame::IntroductionRequest { .. }
-            | Frame::Introduction { .. }
-            | Frame::IntroductionAck { .. } => self.drops.count(Dropped::Ignored),
-        }
-        Ok(())
-    }
-
-    /// A message or an acknowledgement of a reliable channel (PROTOCOL §10).
-    fn reliable(
-        &mut self,
-        now: Instant,
-        session: &mut Session,
-        channel: u8,
-        sequence: u32,
-        ack: u32,
-        data: &[u8],
-    ) -> Result<(), Ended> {
-        match session.channels.on_frame(now, channel, sequence, ack, data) {
-            Ok(()) => {}
-            Err(FrameFault::Duplicate) => self.drops.count(Dropped::DuplicateMessage),
-            Err(FrameFault::NotReliable) => self.drops.count(Dropped::WrongChannel),
-            Err(FrameFault::BeyondWindow) => self.drops.count(Dropped::BeyondWindow),
-            Err(FrameFault::Malformed | FrameFault::NeverSent) => self.drops.count(Dropped::BadAcknowledgement),
-            Err(FrameFault::RecordLength) => return Err(Ended::Fault),
-        }
-        Ok(())
-    }
-
-    /// An IP packet for the overlay interface (PROTOCOL §11.3).
-    fn deliver(&mut self, packet: &[u8]) {
-        let Ok(inner) = IpPacket::parse(packet) else {
-            self.drops.count(Dropped::BadInner);
-            return;
-        };
-        // An own address may lie in a peer's wider prefix and is still nobody else's.
-        if !self.routes.permits(self.index, inner.src()) || self.addresses.contains(&inner.src()) {
-            self.drops.count(Dropped::SpoofedSource);
-            return;
-        }
-        self.traffic.rx_packets += 1;
-        self.traffic.rx_bytes += packet.len() as u64;
-        // What the peer's host announces is what this side's host will send.
-        let clamped = self.mtu.and_then(|mtu| mss::clamp(&inner, mtu));
-        self.tun.deliver(clamped.as_deref().unwrap_or(packet));
-    }
 }

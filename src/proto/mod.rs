@@ -18,6 +18,7 @@
 pub(crate) mod bucket;
 pub mod channel;
 pub mod command;
+mod delivery;
 pub mod event;
 mod fitting;
 pub(crate) mod handshake;

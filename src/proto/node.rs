@@ -15,7 +15,7 @@ use super::mtu::{BASE, LARGEST};
 use super::packing::Packing;
 use super::peers::PeerTable;
 use super::session::Serial;
-use crate::base::{PeerId, PeerIndex, Rng};
+use crate::base::{OuterDscp, PeerId, PeerIndex, Rng};
 use crate::crypto::keys::IdentitySecret;
 use crate::crypto::schedule::Net;
 use crate::crypto::secret::Secret;
@@ -40,6 +40,7 @@ pub struct Node {
     pub(super) routes: RouteTable,
     pub(super) rules: ChannelRules,
     pub(super) addresses: Vec<IpAddr>,
+    pub(super) dscp: OuterDscp,
     pub(super) packing: Packing,
     /// Room for one datagram.
     pub(super) scratch: Box<[u8]>,
@@ -73,6 +74,7 @@ impl Node {
             routes,
             rules: config.channels,
             addresses: config.addresses,
+            dscp: config.dscp,
             packing: Packing::new(max_datagram),
             scratch: vec![0; max_datagram].into_boxed_slice(),
             events: Vec::new(),

@@ -7,7 +7,7 @@ use super::event::Dropped;
 use super::node::Node;
 use super::peer::Peer;
 use super::session::{KeepaliveKind, Lane, Serial, SessionRef};
-use crate::base::{Link, PeerIndex, TunSink, TxSink};
+use crate::base::{Link, PeerIndex, TrafficClass, TunSink, TxSink};
 use crate::envelope::UNRELIABLE;
 use crate::ip::icmp;
 use crate::ip::packet::IpPacket;
@@ -79,7 +79,7 @@ impl Node {
                 .ok_or(Dropped::NoRoute)
                 .and_then(|session| session.channels.send(now, channel, packet).map_err(|_| Dropped::ReliableFull))
         } else {
-            self.send_unreliably(now, index, packet, tx)
+            self.send_unreliably(now, index, inner, tx)
         };
         if let Some(peer) = self.peers.get_mut(index) {
             match result {
@@ -102,13 +102,14 @@ impl Node {
         &mut self,
         now: Instant,
         index: PeerIndex,
-        packet: &[u8],
+        inner: &IpPacket<'_>,
         tx: &mut impl TxSink,
     ) -> Result<(), Dropped> {
+        let (packet, whose) = (inner.bytes(), (index, self.dscp.outer(inner.class())));
         let session = self.peers.get_mut(index).and_then(Peer::sending).ok_or(Dropped::NoRoute)?;
         let room = session.datagram_limit() - DATA_HEADER;
         if UNRELIABLE_OVERHEAD + packet.len() <= room {
-            self.pack(now, index, &Frame::UnreliableData { channel: UNRELIABLE, data: packet }, tx);
+            self.pack(now, whose, &Frame::UnreliableData { channel: UNRELIABLE, data: packet }, tx);
             return Ok(());
         }
         if !session.takes_parts() {
@@ -116,30 +117,33 @@ impl Node {
         }
         let parts = session.splitter.cut(UNRELIABLE, packet, room - PART_OVERHEAD).ok_or(Dropped::TooLarge)?;
         for part in parts {
-            self.pack(now, index, &part, tx);
+            self.pack(now, whose, &part, tx);
         }
         Ok(())
     }
 
     /// Puts a frame into the open data packet, sending the packet before it where it must.
-    fn pack(&mut self, now: Instant, index: PeerIndex, frame: &Frame<'_>, tx: &mut impl TxSink) {
-        if self.packing.owner().is_some_and(|owner| owner != index) {
+    fn pack(&mut self, now: Instant, whose: (PeerIndex, TrafficClass), frame: &Frame<'_>, tx: &mut impl TxSink) {
+        if self.packing.whose().is_some_and(|open| open != whose) {
             self.flush(now, tx);
         }
-        let Some(limit) = self.peers.get_mut(index).and_then(Peer::sending).map(|session| session.datagram_limit())
+        let Some(limit) = self.peers.get_mut(whose.0).and_then(Peer::sending).map(|session| session.datagram_limit())
         else {
             return;
         };
-        if !self.packing.push(index, frame, limit) {
+        if !self.packing.push(whose, frame, limit) {
             self.flush(now, tx);
-            let fits = self.packing.push(index, frame, limit);
+            let fits = self.packing.push(whose, frame, limit);
             debug_assert!(fits, "a frame is cut to fit an empty packet");
         }
     }
 
     /// Sends the open data packet, if there is one. To be called when no more packets are ready.
     pub fn flush(&mut self, now: Instant, tx: &mut impl TxSink) {
-        let Some(peer) = self.packing.owner().and_then(|owner| self.peers.get_mut(owner)) else {
+        let Some((owner, class)) = self.packing.whose() else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(owner) else {
             return;
         };
         let Some(session) = peer.sending() else {
@@ -149,6 +153,8 @@ impl Node {
         };
         let limit = session.datagram_limit();
         let user = session.scopes().iter().find(|(lane, _)| *lane == Lane::User).map(|&(_, scope)| scope);
+        // A reliable channel does not hear of marks, and its records are of no class (PROTOCOL §11.6).
+        let user = user.filter(|_| class == self.dscp.own());
         let channels = &mut session.channels;
         let (datagram, len) = self.packing.close(limit, |writer| {
             if let Some(scope) = user {
@@ -157,7 +163,7 @@ impl Node {
         });
         match session.seal(now, Lane::User, datagram, len) {
             Ok(total) => {
-                let link = session.path.link();
+                let link = session.path.link().bearing(class);
                 tx.transmit(link, total, |slot| slot.copy_from_slice(&datagram[..total]));
                 peer.traffic.tx_datagrams += 1;
             }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use handfast::base::Ecn;
 use handfast::envelope::Splitter;
 use handfast::proto::channel::parts::Reassembly;
 use handfast::wire::{DecodeError, Frame, Reader};
@@ -25,9 +26,9 @@ pub(crate) fn parts(bytes: &[u8]) {
         let Frame::Part { number, index, count, data, .. } = frame else { panic!("{frame:?}") };
         assert_eq!(whole, None, "nothing is missing before the last part");
         assert!(data.len() <= limit);
-        whole = reassembly.on_part(now, number, index, count, data).unwrap_or_default();
+        whole = reassembly.on_part(now, number, index, count, data, Ecn::Ect0).unwrap_or_default();
     }
-    assert_eq!(whole.as_deref(), Some(bytes));
+    assert_eq!(whole, Some((bytes.to_vec(), Ecn::Ect0)));
 }
 
 fn act(now: &mut Instant, reassembly: &mut Reassembly, script: &mut Reader<'_>) -> Result<(), DecodeError> {
@@ -35,7 +36,7 @@ fn act(now: &mut Instant, reassembly: &mut Reassembly, script: &mut Reader<'_>) 
     let number = script.u8("number")?;
     let (index, count) = (script.u8("index")?, script.u8("count")?);
     let data = vec![index; script.u16("length")?.into()];
-    if let Ok(Some(packet)) = reassembly.on_part(*now, number.into(), index, count, &data) {
+    if let Ok(Some((packet, _))) = reassembly.on_part(*now, number.into(), index, count, &data, Ecn::NotEct) {
         assert!((2..=65535).contains(&packet.len()));
         assert!(packet.is_sorted(), "the parts stand in order");
     }

@@ -13,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "the world outside runs by the clock of the wall")]
 #![allow(unreachable_pub, missing_docs, reason = "the modules of a test have no users outside")]
 
+mod class;
 mod fragments;
 mod gateway;
 mod hostile;

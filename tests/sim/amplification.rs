@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use handfast::base::Rng;
+use handfast::base::{Rng, TrafficClass};
 use handfast::crypto::keys::{EphemeralSecret, IdentitySecret};
 use handfast::crypto::schedule::Net;
 use handfast::crypto::secret::Secret;
@@ -44,7 +44,7 @@ fn no_type_and_no_length_is_answered_to_who_does_not_know_the_key() {
         for length in lengths {
             let mut bytes = body[..length].to_vec();
             bytes.splice(..2.min(length), [1, kind].into_iter().take(length));
-            let result = world.inject(Datagram { from: address(3000), to, bytes });
+            let result = world.inject(Datagram { from: address(3000), to, class: TrafficClass::default(), bytes });
             assert!(result.is_err(), "type {kind:#04x}, {length} bytes");
         }
     }
@@ -60,7 +60,7 @@ fn another_version_is_not_answered_even_if_all_else_is_right() {
     for version in (0..=255).filter(|&version| version != 1) {
         for mut bytes in [hello(&world, &mut rng), ping(&world, &mut rng)] {
             bytes[0] = version;
-            assert!(world.inject(Datagram { from: address(3000), to, bytes }).is_err());
+            assert!(world.inject(Datagram { from: address(3000), to, class: TrafficClass::default(), bytes }).is_err());
         }
     }
     assert_eq!(world.sent[1], sent);
@@ -77,7 +77,10 @@ fn who_knows_the_key_gets_at_most_what_it_has_sent() {
         let from = address(3000 + number % 50);
         let bytes = if number % 2 == 0 { hello(&world, &mut rng) } else { ping(&world, &mut rng) };
         *received.entry(from).or_default() += bytes.len();
-        assert_ne!(world.inject(Datagram { from, to, bytes }), Err(handfast::proto::Dropped::BadMac));
+        assert_ne!(
+            world.inject(Datagram { from, to, class: TrafficClass::default(), bytes }),
+            Err(handfast::proto::Dropped::BadMac)
+        );
         world.run_for(ms(1));
     }
     world.run_for(secs(200));
@@ -104,7 +107,7 @@ fn answers_are_never_answered() {
     let mut rng = Rng::from_number(1);
     let to = world.hosts[1].address;
     let bytes = ping(&world, &mut rng);
-    world.inject(Datagram { from: address(0), to, bytes }).unwrap();
+    world.inject(Datagram { from: address(0), to, class: TrafficClass::default(), bytes }).unwrap();
     world.run_for(secs(2));
     let answers = world.tap.take().unwrap_or_default().into_iter().filter(|datagram| datagram.bytes[1] & 0x80 != 0);
     let answers: Vec<Datagram> = answers.collect();
@@ -113,7 +116,7 @@ fn answers_are_never_answered() {
     let sent = world.sent.clone();
     for answer in &answers {
         for (from, to) in [(answer.from, answer.to), (address(3000), answer.to), (answer.to, answer.from)] {
-            let datagram = Datagram { from, to, bytes: answer.bytes.clone() };
+            let datagram = Datagram { from, to, class: TrafficClass::default(), bytes: answer.bytes.clone() };
             assert!(world.inject(datagram).is_err());
         }
     }

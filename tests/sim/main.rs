@@ -14,6 +14,8 @@ mod idle;
 #[cfg(test)]
 mod long_run;
 #[cfg(test)]
+mod marks;
+#[cfg(test)]
 mod mtu;
 #[cfg(test)]
 mod noise;

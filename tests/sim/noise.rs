@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use handfast::base::Rng;
+use handfast::base::{Rng, TrafficClass};
 use handfast::proto::Dropped;
 
 use crate::world::{Datagram, Line, World, address, ms, secs, seeds};
@@ -91,7 +91,7 @@ impl Forger {
         if self.below(3) == 0 {
             from = self.anyone();
         }
-        Datagram { from, to, bytes }
+        Datagram { from, to, class: TrafficClass::default(), bytes }
     }
 }
 

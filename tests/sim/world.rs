@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use handfast::base::{Link, PeerId, PeerIndex, Rng, TunSink, TxSink};
+use handfast::base::{Ecn, Link, OuterDscp, PeerId, PeerIndex, Rng, TrafficClass, TunSink, TxSink};
 use handfast::crypto::keys::IdentitySecret;
 use handfast::overlay::{ChannelRules, FlowMatch};
 use handfast::proto::command::PeerStatus;
@@ -47,17 +47,19 @@ pub(crate) struct Line {
     pub(crate) up: bool,
     /// Longer IP packets are lost without a word.
     pub(crate) mtu: usize,
+    /// Of a thousand ECN-capable datagrams, so many are marked: congestion experienced.
+    pub(crate) marks: u32,
 }
 
 impl Line {
     /// A line that loses nothing.
     pub(crate) const fn clean(delay: Duration) -> Self {
-        Self { delay, jitter: Duration::ZERO, loss: 0, duplicates: 0, up: true, mtu: 1500 }
+        Self { delay, jitter: Duration::ZERO, loss: 0, duplicates: 0, up: true, mtu: 1500, marks: 0 }
     }
 
     /// A line that loses, repeats and reorders.
     pub(crate) const fn rough(delay: Duration, loss: u32) -> Self {
-        Self { delay, jitter: delay, loss, duplicates: 10, up: true, mtu: 1500 }
+        Self { delay, jitter: delay, loss, duplicates: 10, up: true, mtu: 1500, marks: 0 }
     }
 }
 
@@ -66,6 +68,7 @@ impl Line {
 pub(crate) struct Datagram {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
+    pub(crate) class: TrafficClass,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -299,6 +302,7 @@ impl World {
             channels: ChannelRules::new(rules.collect()).unwrap(),
             prefers_aes: self.hosts[host].prefers_aes,
             publishes: false,
+            dscp: OuterDscp::default(),
             max_datagram: self.hosts[host].max_datagram,
         };
         self.start_with(host, config);
@@ -513,13 +517,13 @@ impl World {
         let Some(host) = self.host_at(datagram.to).filter(|&host| self.is_awake(host)) else {
             return Ok(());
         };
-        let Datagram { from, to, mut bytes } = datagram;
+        let Datagram { from, to, class, mut bytes } = datagram;
         let now = self.now;
         let Some(node) = &mut self.hosts[host].node else {
             return Ok(());
         };
         let (mut tx, mut tun) = (Outbox::default(), Inbox::default());
-        let link = Link::new(Some(to.ip()), from);
+        let link = Link::new(Some(to.ip()), from).bearing(class);
         let result = node.handle_datagram(now, link, &mut bytes, &mut tx, &mut tun);
         self.post(host, tx);
         self.check_inbox(host, tun);
@@ -571,7 +575,7 @@ impl World {
             self.digest.update((self.now - self.start).as_nanos().to_be_bytes());
             self.digest.update(format!("{from} {to} {} ", bytes.len()));
             self.digest.update(&bytes);
-            let datagram = Datagram { from, to, bytes };
+            let datagram = Datagram { from, to, class: link.class, bytes };
             if self.trace {
                 println!(
                     "{:?} {from} to {to}: {:02x?}, {} bytes",
@@ -590,10 +594,13 @@ impl World {
         }
     }
 
-    fn fly(&mut self, line: Line, datagram: Datagram) {
+    fn fly(&mut self, line: Line, mut datagram: Datagram) {
         let headers = if datagram.to.is_ipv4() { 28 } else { 48 };
         if !line.up || datagram.bytes.len() + headers > line.mtu || self.chance(line.loss) {
             return;
+        }
+        if datagram.class.ecn() != Ecn::NotEct && self.chance(line.marks) {
+            datagram.class = TrafficClass::new(datagram.class.dscp(), Ecn::Ce);
         }
         if self.chance(line.duplicates) {
             self.fly_once(line, datagram.clone());

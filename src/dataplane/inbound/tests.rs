@@ -4,6 +4,7 @@ use etherparse::PacketBuilder;
 
 use super::super::sample::{INDEX, INNER_MTU, capable, shared, start};
 use super::*;
+use crate::base::TrafficClass;
 use crate::dataplane::Mail;
 
 /// What a datagram led to.
@@ -21,7 +22,7 @@ fn carry(ecn: Ecn, frames: &[Frame<'_>]) -> Outcome {
     let mut writer = DataWriter::new(&mut buffer);
     frames.iter().for_each(|frame| writer.push(frame).unwrap());
     let len = writer.finish();
-    let link = Link { ecn, ..Link::to(remote) };
+    let link = Link::to(remote).bearing(TrafficClass::new(0, ecn));
     let plaintext = Plaintext { counter: 0, link, highest: true, bytes: &mut buffer[..len] };
     let (mut delivered, mut received) = (Vec::new(), Received::default());
     let view = shared.table.read();

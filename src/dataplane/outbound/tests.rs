@@ -2,6 +2,7 @@
 
 use super::super::sample::{INNER_MTU, capable, shared, start};
 use super::*;
+use crate::base::Ecn;
 use crate::io::poller::Poller;
 use crate::io::udp::bind;
 
@@ -27,17 +28,17 @@ fn carried(packet: &[u8], count: usize) -> Vec<(Ecn, usize)> {
     while datagrams.len() < count {
         poller.poll(true, |_| {}).unwrap();
         for receiver in &mut receivers {
-            datagrams.extend(receiver.receive().map(|(link, datagram)| (link.ecn, datagram.len())));
+            datagrams.extend(receiver.receive().map(|(link, datagram)| (link.class.ecn(), datagram.len())));
         }
     }
     datagrams
 }
 
-/// PROTOCOL §11.6: nobody would see the mark of a part.
+/// PROTOCOL §11.6.
 #[test]
-fn a_packet_lends_its_mark_to_its_datagram_and_not_to_its_parts() {
+fn a_packet_lends_its_mark_to_its_datagram_and_to_each_of_its_parts() {
     assert_eq!(carried(&capable(INNER_MTU), 1), [(Ecn::Ect0, 1228)]);
     assert_eq!(carried(&capable(100), 1)[0].0, Ecn::Ect0);
     let parts = carried(&capable(INNER_MTU + 1), 2);
-    assert!(parts.len() == 2 && parts.iter().all(|(ecn, _)| *ecn == Ecn::NotEct), "{parts:?}");
+    assert!(parts.len() == 2 && parts.iter().all(|(ecn, _)| *ecn == Ecn::Ect0), "{parts:?}");
 }

@@ -4,10 +4,10 @@ use std::io::{self, IoSliceMut};
 use std::net::UdpSocket;
 use std::sync::Arc;
 
-use quinn_udp::{EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
 use super::socket::prepare;
-use crate::base::{Ecn, Link};
+use crate::base::{Ecn, Link, TrafficClass};
 
 /// Buffers per system call.
 const BATCH: usize = 8;
@@ -73,11 +73,6 @@ impl Receiver {
 fn link_of(meta: &RecvMeta) -> Link {
     // What was sent to a group is not answered from the group's address.
     let local = meta.dst_ip.filter(|ip| !ip.is_multicast() && !ip.is_unspecified());
-    let ecn = match meta.ecn {
-        None => Ecn::NotEct,
-        Some(EcnCodepoint::Ect1) => Ecn::Ect1,
-        Some(EcnCodepoint::Ect0) => Ecn::Ect0,
-        Some(EcnCodepoint::Ce) => Ecn::Ce,
-    };
-    Link { ecn, ..Link::new(local, meta.addr) }
+    let ecn = meta.ecn.map_or(Ecn::NotEct, |mark| Ecn::from_bits(mark as u8));
+    Link::new(local, meta.addr).bearing(TrafficClass::new(0, ecn))
 }

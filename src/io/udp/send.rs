@@ -1,16 +1,18 @@
 //! Datagrams out: gathered per destination, one system call a batch.
 
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use quinn_udp::{EcnCodepoint, Transmit, UdpSockRef, UdpSocketState};
+use nix::libc;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
 use super::socket::prepare;
-use crate::base::{Ecn, Link, TxSink};
+use crate::base::{Link, TrafficClass, TxSink};
 
-/// Destinations that are gathered at a time.
+/// Destinations, and codepoints towards one, that are gathered at a time.
 const SLOTS: usize = 8;
 
 /// The largest UDP payload over IPv4, hence the largest batch.
@@ -109,9 +111,10 @@ impl Sender {
         [&self.v4, &self.v6].into_iter().flatten()
     }
 
-    /// The slot whose batch takes `len` bytes more to `link`; everything to one destination goes through one slot, so it stays in order.
+    /// The slot whose batch takes `len` bytes more to `link`; everything of one codepoint to one destination goes through one slot, so it stays in order.
     fn slot_for(&mut self, link: Link, len: usize) -> Option<usize> {
-        let same = self.slots.iter().position(|batch| !batch.is_empty() && batch.link.remote == link.remote);
+        let lane = |link: Link| (link.remote, link.class.dscp());
+        let same = self.slots.iter().position(|batch| !batch.is_empty() && lane(batch.link) == lane(link));
         if let Some(slot) = same {
             if !self.slots[slot].takes(link, len, self.segments_to(link.remote)) {
                 self.flush_slot(slot);
@@ -131,7 +134,7 @@ impl Sender {
     /// How many datagrams the kernel cuts out of one batch.
     fn segments_to(&self, remote: SocketAddr) -> usize {
         let outbox = if remote.is_ipv4() { &self.v4 } else { &self.v6 };
-        outbox.as_ref().map_or(1, |outbox| outbox.state.max_gso_segments())
+        outbox.as_ref().map_or(1, |outbox| outbox.segments)
     }
 
     fn flush_slot(&mut self, slot: usize) {
@@ -178,7 +181,7 @@ impl TxSink for Sender {
     }
 }
 
-/// Datagrams of one length to one destination; the last may be shorter.
+/// Datagrams of one length and class to one destination; the last may be shorter.
 #[derive(Debug)]
 struct Batch {
     link: Link,
@@ -237,7 +240,8 @@ impl Batch {
 #[derive(Debug)]
 struct Outbox {
     socket: Arc<UdpSocket>,
-    state: UdpSocketState,
+    /// How many datagrams the kernel cuts out of one batch.
+    segments: usize,
     /// The kernel had no room when it was tried last.
     blocked: bool,
     /// Where to, and how long.
@@ -258,9 +262,10 @@ impl Sent {
 
 impl Outbox {
     fn new(socket: Arc<UdpSocket>) -> io::Result<Self> {
-        Ok(Self { state: prepare(&socket)?, socket, blocked: false, too_big: Vec::new() })
+        Ok(Self { segments: prepare(&socket)?.max_gso_segments(), socket, blocked: false, too_big: Vec::new() })
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "there are a hundred others")]
     fn send(&mut self, batch: &Batch, counters: &mut SendCounters) -> Sent {
         if self.blocked {
             return Sent::Blocked;
@@ -268,10 +273,9 @@ impl Outbox {
         let count = batch.count as u64;
         let mut link = batch.link;
         let mut outcome = self.try_send(link, batch.bytes(), batch.segment);
-        if link.local.is_some() && outcome.as_ref().is_err_and(may_be_the_source) {
+        if link.local.is_some() && outcome.is_err_and(may_be_the_source) {
             // The address is gone, as after a change of network: the kernel chooses, and the peer will see the move (PROTOCOL §8.1).
             link.local = None;
-            self.forget_refusals();
             outcome = self.try_send(link, batch.bytes(), batch.segment);
             counters.moved += if outcome.is_ok() { count } else { 0 };
         }
@@ -280,76 +284,103 @@ impl Outbox {
             counters.batches += 1;
             return Sent::Done;
         };
-        match errno(&error) {
-            Some(Errno::EAGAIN) => {
+        match error {
+            Errno::EAGAIN => {
                 self.blocked = true;
                 return Sent::Blocked;
             }
             // The device cannot segment, or a segment is too large for it: the kernel does not say which.
-            Some(Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE) if batch.count > 1 => {
-                self.send_singly(link, batch, counters)
+            Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE if batch.count > 1 => {
+                let refused = self.send_singly(link, batch, counters);
+                if !refused && error != Errno::EMSGSIZE {
+                    // It was segmentation that stood in the way.
+                    self.segments = 1;
+                }
             }
             _ => {
-                self.note_refusal(&error, link.remote, batch.segment);
-                counters.dropped(&error, count);
+                self.note_refusal(error, link.remote, batch.segment);
+                counters.dropped(error, count);
             }
         }
         Sent::Done
     }
 
-    fn send_singly(&mut self, link: Link, batch: &Batch, counters: &mut SendCounters) {
+    /// Whether the kernel refused any datagram of the batch for another reason than want of room.
+    fn send_singly(&mut self, link: Link, batch: &Batch, counters: &mut SendCounters) -> bool {
         let (mut sent, mut refused) = (0, false);
         for datagram in batch.bytes().chunks(batch.segment.max(1)) {
             match self.try_send(link, datagram, datagram.len()) {
                 Ok(()) => sent += 1,
                 Err(error) => {
-                    self.note_refusal(&error, link.remote, datagram.len());
-                    counters.dropped(&error, 1);
-                    refused |= errno(&error) != Some(Errno::EAGAIN);
+                    self.note_refusal(error, link.remote, datagram.len());
+                    counters.dropped(error, 1);
+                    refused |= error != Errno::EAGAIN;
                 }
             }
         }
         counters.sent += sent;
         counters.batches += sent;
-        if refused {
-            // It was not segmentation that stood in the way.
-            self.forget_refusals();
-        }
+        refused
     }
 
-    fn note_refusal(&mut self, error: &io::Error, remote: SocketAddr, len: usize) {
-        if errno(error) == Some(Errno::EMSGSIZE) && self.too_big.len() < MAX_REFUSALS {
+    fn note_refusal(&mut self, error: Errno, remote: SocketAddr, len: usize) {
+        if error == Errno::EMSGSIZE && self.too_big.len() < MAX_REFUSALS {
             self.too_big.push((remote, len));
         }
     }
 
-    /// After a refusal without a clear cause the state does without segmentation, and in the end without ECN, for good.
-    fn forget_refusals(&mut self) {
-        if let Ok(state) = prepare(&self.socket) {
-            self.state = state;
+    fn try_send(&self, link: Link, contents: &[u8], segment: usize) -> nix::Result<()> {
+        let segment = u16::try_from(segment).ok().filter(|segment| usize::from(*segment) < contents.len());
+        let (tos, class) = (link.class.byte(), link.class.byte().into());
+        let source = link.local.map(Source::new);
+        let class = (link.class != TrafficClass::default()).then_some(match link.remote {
+            SocketAddr::V4(_) => ControlMessage::Ipv4Tos(&tos),
+            SocketAddr::V6(_) => ControlMessage::Ipv6TClass(&class),
+        });
+        let segment = segment.as_ref().map(ControlMessage::UdpGsoSegments);
+        let source = source.as_ref().map(Source::message);
+        let messages: Vec<ControlMessage<'_>> = [class, segment, source].into_iter().flatten().collect();
+        let (socket, remote) = (self.socket.as_raw_fd(), SockaddrStorage::from(link.remote));
+        loop {
+            match sendmsg(socket, &[IoSlice::new(contents)], &messages, MsgFlags::empty(), Some(&remote)) {
+                Err(Errno::EINTR) => {}
+                result => return result.map(|_| ()),
+            }
+        }
+    }
+}
+
+/// The address that a datagram leaves from, as the kernel wants to be told.
+enum Source {
+    V4(libc::in_pktinfo),
+    V6(libc::in6_pktinfo),
+}
+
+impl Source {
+    fn new(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            }),
+            IpAddr::V6(address) => {
+                Self::V6(libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: address.octets() }, ipi6_ifindex: 0 })
+            }
         }
     }
 
-    fn try_send(&self, link: Link, contents: &[u8], segment: usize) -> io::Result<()> {
-        let ecn = match link.ecn {
-            Ecn::NotEct => None,
-            Ecn::Ect1 => Some(EcnCodepoint::Ect1),
-            Ecn::Ect0 => Some(EcnCodepoint::Ect0),
-            Ecn::Ce => Some(EcnCodepoint::Ce),
-        };
-        let transmit =
-            Transmit { destination: link.remote, ecn, contents, segment_size: Some(segment), src_ip: link.local };
-        self.state.try_send(UdpSockRef::from(&*self.socket), &transmit)
+    fn message(&self) -> ControlMessage<'_> {
+        match self {
+            Self::V4(info) => ControlMessage::Ipv4PacketInfo(info),
+            Self::V6(info) => ControlMessage::Ipv6PacketInfo(info),
+        }
     }
 }
 
-fn errno(error: &io::Error) -> Option<Errno> {
-    error.raw_os_error().map(Errno::from_raw)
-}
-
 /// IPv4 calls a source that is no address of this host unreachable, IPv6 calls it invalid.
-fn may_be_the_source(error: &io::Error) -> bool {
-    matches!(errno(error), Some(Errno::EINVAL | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL))
+fn may_be_the_source(error: Errno) -> bool {
+    matches!(error, Errno::EINVAL | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL)
 }
 
 impl SendCounters {
@@ -370,16 +401,15 @@ impl SendCounters {
         }
     }
 
-    fn dropped(&mut self, error: &io::Error, count: u64) {
-        let counter = match errno(error) {
-            Some(Errno::EAGAIN) => &mut self.full,
-            Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN) => {
-                &mut self.unreachable
-            }
-            Some(Errno::ECONNREFUSED) => &mut self.refused,
-            Some(Errno::EMSGSIZE) => &mut self.too_big,
-            Some(Errno::EPERM | Errno::EACCES) => &mut self.denied,
-            Some(Errno::ENOBUFS | Errno::ENOMEM) => &mut self.no_buffers,
+    #[expect(clippy::wildcard_enum_match_arm, reason = "there are a hundred others")]
+    fn dropped(&mut self, error: Errno, count: u64) {
+        let counter = match error {
+            Errno::EAGAIN => &mut self.full,
+            Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN => &mut self.unreachable,
+            Errno::ECONNREFUSED => &mut self.refused,
+            Errno::EMSGSIZE => &mut self.too_big,
+            Errno::EPERM | Errno::EACCES => &mut self.denied,
+            Errno::ENOBUFS | Errno::ENOMEM => &mut self.no_buffers,
             _ => &mut self.other,
         };
         *counter += count;
@@ -388,14 +418,16 @@ impl SendCounters {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSliceMut;
     use std::net::IpAddr;
-    use std::os::fd::AsRawFd as _;
     use std::time::Duration;
 
     use nix::libc;
+    use nix::sys::socket::{ControlMessageOwned, recvmsg, setsockopt, sockopt};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::Ecn;
     use crate::io::netlink::tests::{in_namespace, ip, run};
     use crate::io::poller::Poller;
     use crate::io::udp::{Receiver, bind};
@@ -467,14 +499,61 @@ mod tests {
     fn a_reply_leaves_from_the_address_that_was_spoken_to_and_ecn_is_carried() {
         let (mut a, mut b) = (far(), far());
         let spoken_to: SocketAddr = ([127, 7, 7, 7], b.1).into();
-        send(&mut a.2, Link { ecn: Ecn::Ect0, ..Link::to(spoken_to) }, b"question");
+        send(&mut a.2, Link::to(spoken_to).bearing(TrafficClass::new(46, Ecn::Ect0)), b"question");
         a.2.flush();
         let (link, _) = b.take(1).remove(0);
-        assert_eq!((link.local, link.ecn), (Some(spoken_to.ip()), Ecn::Ect0));
+        assert_eq!((link.local, link.class), (Some(spoken_to.ip()), TrafficClass::new(0, Ecn::Ect0)));
         send(&mut b.2, link, b"answer");
         b.2.flush();
         let (link, answer) = a.take(1).remove(0);
         assert_eq!((link.remote, &answer[..]), (spoken_to, &b"answer"[..]));
+    }
+
+    /// The class of the next datagram, as its header says.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other messages say nothing of the class")]
+    fn class_of_next(socket: &UdpSocket) -> TrafficClass {
+        let (mut bytes, mut room) = ([0; 2000], nix::cmsg_space!(libc::c_int));
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let received =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut room), MsgFlags::empty()).unwrap();
+        let byte = received.cmsgs().unwrap().find_map(|message| match message {
+            ControlMessageOwned::Ipv4Tos(tos) => Some(tos),
+            ControlMessageOwned::Ipv6TClass(class) => Some(class as u8),
+            _ => None,
+        });
+        TrafficClass::from_byte(byte.unwrap())
+    }
+
+    #[test]
+    fn each_datagram_has_the_class_of_its_link_or_else_of_its_socket() {
+        for here in HERE {
+            let far = UdpSocket::bind((here, 0)).unwrap();
+            if here.is_ipv4() {
+                setsockopt(&far, sockopt::IpRecvTos, &true).unwrap();
+            } else {
+                setsockopt(&far, sockopt::Ipv6RecvTClass, &true).unwrap();
+            }
+            let pair = bind(0, None, 1).unwrap().remove(0);
+            let mut sender = pair.sender().unwrap();
+            let link = Link::to(far.local_addr().unwrap());
+            let [none, ef, ef_capable, capable] = [0, 46 << 2, 46 << 2 | 2, 2].map(TrafficClass::from_byte);
+            let classes = [none, ef, none, ef, ef_capable, none, ef_capable, capable];
+            for class in classes {
+                send(&mut sender, link.bearing(class), &[0; 500]);
+            }
+            sender.flush();
+            assert_eq!((sender.counters().sent, sender.counters().batches), (8, 4), "one class a batch");
+            let seen = classes.map(|_| class_of_next(&far));
+            let of = |codepoint| seen.iter().copied().filter(move |class| class.dscp() == codepoint);
+            assert!(of(0).eq([none, none, none, capable]) && of(46).eq([ef, ef, ef_capable, ef_capable]), "{seen:?}");
+
+            pair.set_class(TrafficClass::new(8, Ecn::NotEct)).unwrap();
+            send(&mut sender, link, b"nothing special");
+            send(&mut sender, Link::new(Some(here), link.remote).bearing(TrafficClass::new(10, Ecn::Ect1)), b"special");
+            sender.flush();
+            let expected = [TrafficClass::new(8, Ecn::NotEct), TrafficClass::new(10, Ecn::Ect1)];
+            assert_eq!(expected.map(|_| class_of_next(&far)), expected);
+        }
     }
 
     #[test]
@@ -492,6 +571,25 @@ mod tests {
             assert_eq!(sender.segments_to(remote), segments);
         }
         assert_eq!((sender.counters().moved, sender.counters().sent), (6, 6));
+    }
+
+    #[test]
+    fn where_the_kernel_refuses_to_segment_datagrams_go_one_by_one_from_then_on() {
+        for here in HERE {
+            let (mut far, mut sender) = (far(), sender());
+            let link = Link::to(SocketAddr::new(here, far.1));
+            // More than any kernel cuts out of one batch: it says that the argument is invalid, as it does where a device is in the way.
+            [&mut sender.v4, &mut sender.v6].into_iter().flatten().for_each(|outbox| outbox.segments = 500);
+            let count = 200;
+            for number in 0..count {
+                send(&mut sender, link, &[number; 50]);
+            }
+            sender.flush();
+            let received: Vec<Vec<u8>> = far.take(count.into()).into_iter().map(|(_, bytes)| bytes).collect();
+            assert_eq!(received, (0..count).map(|number| vec![number; 50]).collect::<Vec<_>>());
+            let expected = SendCounters { sent: 200, batches: 200, ..SendCounters::default() };
+            assert_eq!((sender.counters(), sender.segments_to(link.remote)), (expected, 1));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use quinn_udp::{UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Receiver, Sender};
+use crate::base::TrafficClass;
 
 /// Receive buffer of each socket: about 3 ms of datagrams at 5 Gbit/s, with the kernel's overhead.
 pub const RECEIVE_BUFFER: usize = 4 << 20;
@@ -55,6 +56,20 @@ impl Pair {
     /// When the kernel refuses an option.
     pub fn receivers(&self) -> io::Result<Vec<Receiver>> {
         self.sockets().map(|socket| Receiver::new(Arc::clone(socket))).collect()
+    }
+
+    /// Every datagram whose link asks for no class is of this one.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn set_class(&self, class: TrafficClass) -> io::Result<()> {
+        if let Some(socket) = &self.v4 {
+            setsockopt(socket, sockopt::Ipv4Tos, &class.byte().into())?;
+        }
+        if let Some(socket) = &self.v6 {
+            setsockopt(socket, sockopt::Ipv6TClass, &class.byte().into())?;
+        }
+        Ok(())
     }
 
     fn sockets(&self) -> impl Iterator<Item = &Arc<UdpSocket>> {
@@ -142,7 +157,7 @@ fn size_buffers(socket: &Socket) {
     }
 }
 
-/// Turns on GSO, GRO, ECN and packet information, and forbids fragmentation on the way: a datagram of 1228 bytes fits every IPv6 path, and what may
+/// Turns on GRO, ECN and packet information, finds out about GSO, and forbids fragmentation on the way: a datagram of 1228 bytes fits every IPv6 path, and what may
 /// be larger is found out by asking the path.
 pub(super) fn prepare(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(UdpSockRef::from(socket))?;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::send::relax;
+use crate::base::Ecn;
 use crate::envelope::MAX_PARTS;
 
 /// The longest packet.
@@ -46,6 +47,8 @@ struct Incomplete {
     parts: Box<[Box<[u8]>]>,
     missing: usize,
     length: usize,
+    /// The strongest of all parts.
+    mark: Ecn,
 }
 
 impl Incomplete {
@@ -69,7 +72,7 @@ impl Reassembly {
         Self::default()
     }
 
-    /// Takes the fields of one part frame; returns the packet that it completes. Whether that is well formed remains to be seen (PROTOCOL §11.3).
+    /// Takes the fields of one part frame, and the mark of its datagram; returns the packet that it completes, and the strongest mark of all its parts (PROTOCOL §11.6). Whether that is well formed remains to be seen (PROTOCOL §11.3).
     ///
     /// # Errors
     /// The part was dropped, for counting.
@@ -80,7 +83,8 @@ impl Reassembly {
         index: u8,
         count: u8,
         data: &[u8],
-    ) -> Result<Option<Vec<u8>>, PartFault> {
+        mark: Ecn,
+    ) -> Result<Option<(Vec<u8>, Ecn)>, PartFault> {
         self.handle_timeout(now);
         let (index, count) = (usize::from(index), usize::from(count));
         if !(2..=MAX_PARTS).contains(&count) || index >= count || data.is_empty() {
@@ -99,7 +103,7 @@ impl Reassembly {
         let taken = found.and_then(|found| self.incomplete.remove(found).map(|packet| (found, packet)));
         let (mut place, mut packet) = taken.unwrap_or_else(|| {
             let parts = vec![Box::default(); count].into();
-            let fresh = Incomplete { number, expires: now + LIFETIME, parts, missing: count, length: 0 };
+            let fresh = Incomplete { number, expires: now + LIFETIME, parts, missing: count, length: 0, mark };
             (self.incomplete.len(), fresh)
         });
         if found.is_some() {
@@ -113,10 +117,11 @@ impl Reassembly {
             *part = data.into();
             packet.missing -= 1;
             packet.length += data.len();
+            packet.mark = packet.mark.max(mark);
         }
         if packet.missing == 0 {
             relax(&mut self.incomplete);
-            return Ok(Some(packet.parts.concat()));
+            return Ok(Some((packet.parts.concat(), packet.mark)));
         }
         while self.incomplete.len() >= MAX_INCOMPLETE || self.held + packet.cost() > ROOM {
             if !self.give_up_oldest() {
@@ -209,36 +214,64 @@ mod tests {
     fn parts_that_make_no_sense_are_dropped() {
         let (now, mut reassembly) = (epoch(), Reassembly::new());
         for (index, count, data) in [(0, 0, 1), (0, 1, 1), (2, 2, 1), (0, 65, 1), (255, 255, 1), (0, 2, 0)] {
-            assert_eq!(reassembly.on_part(now, 1, index, count, &vec![0; data]), Err(PartFault::Malformed));
+            assert_eq!(
+                reassembly.on_part(now, 1, index, count, &vec![0; data], Ecn::NotEct),
+                Err(PartFault::Malformed)
+            );
         }
         assert_eq!(reassembly.deadline(), None);
-        assert_eq!(reassembly.on_part(now, 1, 0, 3, &[1]), Ok(None));
-        assert_eq!(reassembly.on_part(now, 1, 1, 2, &[2]), Err(PartFault::CountDiffers));
-        assert_eq!(reassembly.on_part(now, 1, 0, 3, &[9]), Err(PartFault::Duplicate));
-        assert_eq!(reassembly.on_part(now, 1, 2, 3, &[3]), Ok(None));
-        assert_eq!(reassembly.on_part(now, 1, 1, 3, &[2]), Ok(Some(vec![1, 2, 3])));
+        assert_eq!(reassembly.on_part(now, 1, 0, 3, &[1], Ecn::NotEct), Ok(None));
+        assert_eq!(reassembly.on_part(now, 1, 1, 2, &[2], Ecn::NotEct), Err(PartFault::CountDiffers));
+        assert_eq!(reassembly.on_part(now, 1, 0, 3, &[9], Ecn::NotEct), Err(PartFault::Duplicate));
+        assert_eq!(reassembly.on_part(now, 1, 2, 3, &[3], Ecn::NotEct), Ok(None));
+        assert_eq!(reassembly.on_part(now, 1, 1, 3, &[2], Ecn::NotEct), Ok(Some((vec![1, 2, 3], Ecn::NotEct))));
         assert_eq!((reassembly.deadline(), reassembly.held), (None, 0));
     }
 
     #[test]
     fn a_packet_that_grows_too_long_goes_as_a_whole() {
         let (now, mut reassembly) = (epoch(), Reassembly::new());
-        assert_eq!(reassembly.on_part(now, 1, 0, 3, &vec![0; 40_000]), Ok(None));
-        assert_eq!(reassembly.on_part(now, 1, 1, 3, &vec![0; 25_536]), Err(PartFault::TooLong));
+        assert_eq!(reassembly.on_part(now, 1, 0, 3, &vec![0; 40_000], Ecn::NotEct), Ok(None));
+        assert_eq!(reassembly.on_part(now, 1, 1, 3, &vec![0; 25_536], Ecn::NotEct), Err(PartFault::TooLong));
         assert_eq!((reassembly.deadline(), reassembly.held, reassembly.given_up), (None, 0, 1));
+    }
+
+    #[test]
+    fn the_strongest_mark_of_the_parts_is_that_of_the_packet_whatever_their_order() {
+        let rows = [
+            ([Ecn::NotEct, Ecn::NotEct, Ecn::NotEct], Ecn::NotEct),
+            ([Ecn::Ect0, Ecn::Ect0, Ecn::Ect0], Ecn::Ect0),
+            ([Ecn::Ect0, Ecn::Ect1, Ecn::Ect0], Ecn::Ect1),
+            ([Ecn::Ce, Ecn::Ect0, Ecn::Ect0], Ecn::Ce),
+            ([Ecn::Ect1, Ecn::Ce, Ecn::NotEct], Ecn::Ce),
+            ([Ecn::NotEct, Ecn::Ect0, Ecn::Ce], Ecn::Ce),
+        ];
+        for ((marks, expected), number) in rows.into_iter().zip(0..) {
+            for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+                let (now, mut reassembly, mut whole) = (epoch(), Reassembly::new(), None);
+                for index in order {
+                    whole = reassembly.on_part(now, number, index, 3, &[1], marks[usize::from(index)]).unwrap();
+                }
+                assert_eq!(whole, Some((vec![1, 1, 1], expected)), "{marks:?}");
+            }
+        }
     }
 
     #[test]
     fn an_incomplete_packet_is_given_up_after_two_seconds() {
         let (now, mut reassembly) = (epoch(), Reassembly::new());
-        reassembly.on_part(now, 1, 0, 2, &[1]).unwrap();
+        reassembly.on_part(now, 1, 0, 2, &[1], Ecn::NotEct).unwrap();
         let later = now + Duration::from_secs(1);
-        reassembly.on_part(later, 2, 0, 3, &[1]).unwrap();
-        reassembly.on_part(later, 2, 1, 3, &[1]).unwrap();
+        reassembly.on_part(later, 2, 0, 3, &[1], Ecn::NotEct).unwrap();
+        reassembly.on_part(later, 2, 1, 3, &[1], Ecn::NotEct).unwrap();
         assert_eq!(reassembly.deadline(), Some(now + LIFETIME));
         reassembly.handle_timeout(now + LIFETIME);
         assert_eq!(reassembly.deadline(), Some(later + LIFETIME));
-        assert_eq!(reassembly.on_part(later + LIFETIME, 2, 2, 3, &[1]), Ok(None), "its other parts are gone");
+        assert_eq!(
+            reassembly.on_part(later + LIFETIME, 2, 2, 3, &[1], Ecn::NotEct),
+            Ok(None),
+            "its other parts are gone"
+        );
         assert_eq!(reassembly.given_up, 2);
     }
 
@@ -246,15 +279,15 @@ mod tests {
     fn the_oldest_makes_room_and_never_the_one_that_grows() {
         let (now, mut reassembly) = (epoch(), Reassembly::new());
         for number in 0..100 {
-            reassembly.on_part(now, number, 0, 2, &[1]).unwrap();
+            reassembly.on_part(now, number, 0, 2, &[1], Ecn::NotEct).unwrap();
         }
         assert_eq!((reassembly.incomplete.len(), reassembly.given_up), (64, 36));
-        assert_eq!(reassembly.on_part(now, 36, 1, 2, &[2]), Ok(Some(vec![1, 2])));
+        assert_eq!(reassembly.on_part(now, 36, 1, 2, &[2], Ecn::NotEct), Ok(Some((vec![1, 2], Ecn::NotEct))));
 
         let mut reassembly = Reassembly::new();
         for index in 0..55 {
             for number in 0..40 {
-                reassembly.on_part(now, number, index, 56, &[7; 1170]).unwrap();
+                reassembly.on_part(now, number, index, 56, &[7; 1170], Ecn::NotEct).unwrap();
                 assert!(reassembly.held <= ROOM);
                 assert!(reassembly.incomplete.iter().any(|packet| packet.number == number));
             }
@@ -306,13 +339,13 @@ mod tests {
                 let expected = match have.insert(index, data.clone()) {
                     Some(_) => Err(PartFault::Duplicate),
                     None if have.len() < count.into() => Ok(None),
-                    None => Ok(Some(have.values().flatten().copied().collect())),
+                    None => Ok(Some((have.values().flatten().copied().collect(), Ecn::NotEct))),
                 };
                 if matches!(expected, Ok(Some(_))) {
                     oracle.remove(&number);
                 }
                 let deadline = oracle.values().map(|(begun, _)| *begun + LIFETIME).min();
-                prop_assert_eq!(reassembly.on_part(now, number, index, count, &data), expected);
+                prop_assert_eq!(reassembly.on_part(now, number, index, count, &data, Ecn::NotEct), expected);
                 prop_assert_eq!(reassembly.deadline(), deadline);
             }
         }
@@ -324,7 +357,7 @@ mod tests {
             let (mut now, mut reassembly) = (epoch(), Reassembly::new());
             for (number, index, count, length, pause) in parts {
                 now += Duration::from_millis(pause);
-                let _ = reassembly.on_part(now, number, index, count, &vec![1; length]);
+                let _ = reassembly.on_part(now, number, index, count, &vec![1; length], Ecn::NotEct);
                 prop_assert!(reassembly.held <= ROOM && reassembly.incomplete.len() <= MAX_INCOMPLETE);
                 prop_assert_eq!(reassembly.held, reassembly.incomplete.iter().map(Incomplete::cost).sum::<usize>());
                 prop_assert!(reassembly.deadline().is_none_or(|deadline| deadline > now));

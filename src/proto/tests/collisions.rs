@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::pair::{Pair, Side, packet};
-use crate::base::{PeerIndex, Rng, SessionIndex};
+use crate::base::{PeerIndex, Rng, SessionIndex, TrafficClass};
 use crate::proto::Dropped;
 use crate::proto::peer::Peer;
 
@@ -155,7 +155,7 @@ fn sessions_with_the_same_index_are_told_apart_by_their_keys() {
         let mut noise = packet(Side::A, &[1; 300]);
         noise[..6].copy_from_slice(&[1, 0x10, 0, 0, 0, 7]);
         let (from, to) = (super::pair::address(Side::A), super::pair::address(Side::B));
-        let forged = super::pair::Datagram { from, to, bytes: noise };
+        let forged = super::pair::Datagram { from, to, class: TrafficClass::default(), bytes: noise };
         assert_eq!(pair.deliver(&forged), Some(Err(Dropped::Forged)));
         assert_agreed(&mut pair, seed);
         return;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::pair::{Datagram, Pair, Side, address, config, identity};
-use crate::base::{PeerId, Rng};
+use crate::base::{PeerId, Rng, TrafficClass};
 use crate::crypto::keys::{EphemeralSecret, IdentitySecret};
 use crate::crypto::schedule::Net;
 use crate::crypto::secret::Secret;
@@ -39,7 +39,7 @@ impl Caller {
     fn hello(&self, cookie: &[u8; 32]) -> Datagram {
         let signature = self.net.sign_hello(&self.identity, &self.to, &self.ephemeral, cookie);
         let bytes = encode_hello(HelloKind::Hello, &self.ephemeral, &self.identity.id(), &signature, cookie);
-        Datagram { from: self.from, to: address(Side::B), bytes: bytes.to_vec() }
+        Datagram { from: self.from, to: address(Side::B), class: TrafficClass::default(), bytes: bytes.to_vec() }
     }
 
     /// Says a first hello and returns the second one, with the cookie that came back.

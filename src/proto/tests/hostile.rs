@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::pair::{Datagram, Pair, Side, address, identity, packet};
-use crate::base::{PeerIndex, Rng};
+use crate::base::{PeerIndex, Rng, TrafficClass};
 use crate::crypto::keys::{EphemeralSecret, IdentitySecret};
 use crate::crypto::schedule::Net;
 use crate::crypto::secret::Secret;
@@ -27,7 +27,7 @@ fn spoofed(rng: &mut Rng) -> Datagram {
     let ephemeral = EphemeralSecret::generate(rng).public();
     let mac1 = Net::new(&Secret::fill(|psk| psk.fill(0))).mac1(&b, &ephemeral, &a);
     let bytes = encode_hello(HelloKind::Hello, &ephemeral, &a, &rng.bytes(), &mac1).to_vec();
-    Datagram { from: address(Side::A), to: address(Side::B), bytes }
+    Datagram { from: address(Side::A), to: address(Side::B), class: TrafficClass::default(), bytes }
 }
 
 #[test]

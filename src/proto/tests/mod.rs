@@ -13,6 +13,7 @@ mod epochs;
 mod first_contact;
 mod half_open;
 mod hostile;
+mod marks;
 mod overlap;
 mod pair;
 mod path_mtu;

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::base::{Ecn, Link, PeerIndex, Rng, TunSink, TxSink};
+use crate::base::{Ecn, Link, PeerIndex, Rng, TrafficClass, TunSink, TxSink};
 use crate::crypto::keys::IdentitySecret;
 use crate::overlay::flow::ChannelRules;
-use crate::proto::session::SessionRef;
-use crate::proto::{Command, Dropped, Event, Node, NodeConfig, PeerConfig};
+use crate::proto::session::{Serial, SessionRef};
+use crate::proto::{Command, Dropped, Event, Node, NodeConfig, OpenedElsewhere, PeerConfig};
 use crate::wire::hello::CookieKind;
 use crate::wire::sealed::MAX_DATAGRAM;
 
@@ -33,6 +33,7 @@ impl Side {
 pub(crate) struct Datagram {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
+    pub(crate) class: TrafficClass,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -120,8 +121,12 @@ impl Pair {
 
     /// The same with rules for reliable channels.
     pub(crate) fn with_rules(greeting: &[Side], rules: ChannelRules) -> Self {
+        Self::with(|side| NodeConfig { channels: rules.clone(), ..config(side, greeting.contains(&side)) })
+    }
+
+    /// Both nodes, configured at will.
+    pub(crate) fn with(configure: impl Fn(Side) -> NodeConfig) -> Self {
         let now = crate::proto::tests::start();
-        let configure = |side: Side| NodeConfig { channels: rules.clone(), ..config(side, greeting.contains(&side)) };
         let end = |side: Side| End {
             node: Node::new(configure(side), identity(side), Rng::from_number(side as u64), now),
             address: address(side),
@@ -167,14 +172,33 @@ impl Pair {
 
     /// Puts an IP packet into the tunnel.
     pub(crate) fn send(&mut self, from: Side, bytes: &[u8]) -> Result<(), Dropped> {
+        let result = self.put(from, bytes);
+        self.drain(from);
+        result
+    }
+
+    /// Puts an IP packet into the tunnel as one of several that are ready: the node may not send yet what it would send itself.
+    pub(crate) fn put(&mut self, from: Side, bytes: &[u8]) -> Result<(), Dropped> {
         let now = self.now;
         let (mut tx, mut tun) = (Outbox::default(), Inbox::default());
         let end = self.end(from);
         let result = end.node.handle_tun(now, bytes, &mut tx, &mut tun);
         end.received.append(&mut tun.0);
         self.post(from, tx);
-        self.drain(from);
         result
+    }
+
+    /// Hands over what another thread has opened for `side`, under this mark.
+    pub(crate) fn hand_opened(&mut self, side: Side, mark: Ecn, plaintext: &[u8]) {
+        let (now, peer) = (self.now, PeerIndex(0));
+        let link = Link::to(address(side.other())).bearing(TrafficClass::new(0, mark));
+        let (mut tx, mut tun) = (Outbox::default(), Inbox::default());
+        let end = self.end(side);
+        let Serial(session) = end.node.peers.get_mut(peer).unwrap().sessions[0].serial;
+        let from = OpenedElsewhere { peer, session, link, highest: true, len: plaintext.len() };
+        end.node.handle_opened(now, from, plaintext, &mut tx, &mut tun);
+        end.received.append(&mut tun.0);
+        self.post(side, tx);
     }
 
     pub(crate) fn command(&mut self, side: Side, command: Command) {
@@ -219,7 +243,7 @@ impl Pair {
         let now = self.now;
         let (mut tx, mut tun) = (Outbox::default(), Inbox::default());
         let mut bytes = datagram.bytes.clone();
-        let link = Link::new(Some(datagram.to.ip()), datagram.from);
+        let link = Link::new(Some(datagram.to.ip()), datagram.from).bearing(datagram.class);
         let end = self.end(side);
         let result = end.node.handle_datagram(now, link, &mut bytes, &mut tx, &mut tun);
         end.received.append(&mut tun.0);
@@ -230,7 +254,7 @@ impl Pair {
     fn post(&mut self, side: Side, tx: Outbox) {
         let from = self.end(side).address;
         for (link, bytes) in tx.0 {
-            let datagram = Datagram { from, to: link.remote, bytes };
+            let datagram = Datagram { from, to: link.remote, class: link.class, bytes };
             self.log.push(datagram.clone());
             self.wire.push_back(datagram);
         }
@@ -284,15 +308,4 @@ impl Pair {
         }
         self.now = end;
     }
-}
-
-#[test]
-fn what_a_node_says_itself_bears_no_mark_whatever_came_in() {
-    let mut pair = Pair::new(&[Side::A]);
-    pair.drain(Side::A);
-    let hello = pair.wire.pop_front().unwrap();
-    let link = Link { ecn: Ecn::Ce, ..Link::to(hello.from) };
-    let (mut tx, mut tun, mut bytes) = (Outbox::default(), Inbox::default(), hello.bytes);
-    pair.b.node.handle_datagram(pair.now, link, &mut bytes, &mut tx, &mut tun).unwrap();
-    assert_eq!(tx.0.iter().map(|(link, bytes)| (link.ecn, bytes[1])).collect::<Vec<_>>(), [(Ecn::NotEct, 0x83)]);
 }

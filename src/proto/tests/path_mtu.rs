@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::pair::{Pair, Side, config, identity, packet};
-use crate::base::{PeerIndex, Rng};
+use super::pair::{Datagram, Pair, Side, address, config, identity, packet};
+use crate::base::{PeerIndex, Rng, TrafficClass};
 use crate::proto::handshake::CAP_PROBES;
 use crate::proto::session::{Lane, Session};
 use crate::proto::{Dropped, Node, NodeConfig};
@@ -40,8 +40,7 @@ fn send(pair: &mut Pair, frames: &[Frame<'_>], size: usize) {
     }
     writer.finish();
     session(pair, Side::A).seal(now, Lane::Control, &mut bytes, size - HEADER - TAG).unwrap();
-    let datagram =
-        super::pair::Datagram { from: super::pair::address(Side::A), to: super::pair::address(Side::B), bytes };
+    let datagram = Datagram { from: address(Side::A), to: address(Side::B), class: TrafficClass::default(), bytes };
     pair.deliver(&datagram);
 }
 

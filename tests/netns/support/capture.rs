@@ -30,6 +30,8 @@ pub const OUTGOING: u8 = 4;
 pub struct Datagram {
     pub from: SocketAddr,
     pub to: SocketAddr,
+    /// Type of service, or traffic class.
+    pub class: u8,
     pub payload: Vec<u8>,
 }
 
@@ -40,15 +42,22 @@ impl Datagram {
     }
 
     fn of(packet: &SlicedPacket<'_>) -> Option<Self> {
-        let (source, destination): (IpAddr, IpAddr) = match packet.net.as_ref()? {
-            NetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
-            NetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+        let (source, destination, class): (IpAddr, IpAddr, u8) = match packet.net.as_ref()? {
+            NetSlice::Ipv4(ip) => {
+                let header = ip.header();
+                let class = header.dcp().value() << 2 | header.ecn().value();
+                (header.source_addr().into(), header.destination_addr().into(), class)
+            }
+            NetSlice::Ipv6(ip) => {
+                let header = ip.header();
+                (header.source_addr().into(), header.destination_addr().into(), header.traffic_class())
+            }
             _ => return None,
         };
         let Some(TransportSlice::Udp(udp)) = packet.transport.as_ref() else { return None };
         let (from, to) =
             (SocketAddr::new(source, udp.source_port()), SocketAddr::new(destination, udp.destination_port()));
-        (from.port() == PORT || to.port() == PORT).then(|| Self { from, to, payload: udp.payload().to_vec() })
+        (from.port() == PORT || to.port() == PORT).then(|| Self { from, to, class, payload: udp.payload().to_vec() })
     }
 
     /// The packet type, PROTOCOL §2.
