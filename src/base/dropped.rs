@@ -77,6 +77,8 @@ dropped! {
     ReliableFull = "reliable_full",
     /// More work came in than the control thread could take.
     Overload = "overload",
+    /// More packets waited to be sent than there is room for, most of them of this flow.
+    QueueFull = "queue_full",
     /// Marked as having met congestion, and its sender does not react to that (RFC 6040).
     Congestion = "congestion",
     /// The peer takes no packet of this size.

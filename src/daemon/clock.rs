@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::dataplane::Present;
+
 /// A clock that never goes back, and goes on while the machine is suspended.
 ///
 /// The standard library's `Instant` is `CLOCK_MONOTONIC`, which stands still during suspend: a session would look as young after a night as before it, while
@@ -29,6 +31,13 @@ impl Clock {
     pub(super) fn now(&self) -> Instant {
         // What could be read at the start can be read again.
         self.origin + boot_time().unwrap_or(self.boot_time).saturating_sub(self.boot_time)
+    }
+
+    /// The present by this clock and the wall clock.
+    pub(super) fn present(&self) -> Present {
+        // The wall clock can always be read.
+        let since_epoch = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
+        Present { now: self.now(), since_epoch }
     }
 
     /// How long the clock has been running.

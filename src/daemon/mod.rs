@@ -145,7 +145,7 @@ fn data_threads(
     let mut threads = Vec::new();
     for ((pair, queue), number) in pairs.iter().zip(&tun.queues).zip(0..) {
         let edges = dataplane::Edges { queue: queue.clone(), receivers: pair.receivers()?, sender: pair.sender()? };
-        threads.push(DataThread::start(number, edges, Arc::clone(shared), move || clock.now())?);
+        threads.push(DataThread::start(number, edges, Arc::clone(shared), move || clock.present())?);
     }
     Ok((writer, sender, threads))
 }

@@ -2,12 +2,13 @@
 
 use std::io::IoSlice;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shared;
+use super::codel::Codel;
 use super::mailbox::OpenedMail;
 use super::table::{Owner, View};
-use crate::base::{Dropped, Ecn, Link, PeerIndex};
+use crate::base::{Dropped, Ecn, Link, PeerIndex, TrafficClass};
 use crate::envelope::{FIRST_UNRELIABLE, Opening, Traffic, UNRELIABLE};
 use crate::io::offload::Coalescer;
 use crate::io::tun::Queue;
@@ -22,11 +23,21 @@ use crate::wire::sealed::{HEADER, SealedHeader, TAG};
 /// Datagrams of one peer in one train: room for them is made at once.
 const TRAIN: usize = 64;
 
+/// How long datagrams may wait in the socket, and for how long longer than that. All flows of a peer wait there in one line, so it is far shorter than the
+/// round trip of a distant peer: only when this thread cannot keep up does the line stand.
+const TARGET: Duration = Duration::from_micros(500);
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Datagrams from this length on are part of what makes the line long, in bytes.
+const BULK: usize = 512;
+
 /// The receiving side of a data thread.
 #[derive(Debug)]
 pub(super) struct Inbound {
     /// Who sent the last packet, and from which address, as of which table: permitted.
     permitted: Option<(u64, PeerIndex, IpAddr)>,
+    /// How long datagrams wait in the socket.
+    codel: Codel,
 }
 
 /// Datagrams of one epoch that came one after another.
@@ -57,20 +68,30 @@ struct Received {
 /// Where what was received goes.
 pub(super) struct Way<'a> {
     pub(super) now: Instant,
+    /// The same moment by the wall clock.
+    pub(super) since_epoch: Duration,
     pub(super) shared: &'a Shared,
     pub(super) queue: &'a Queue,
 }
 
 impl Inbound {
     pub(super) const fn new() -> Self {
-        Self { permitted: None }
+        Self { permitted: None, codel: Codel::new(TARGET, INTERVAL) }
     }
 
     /// Carries what one system call yields.
     pub(super) fn carry(&mut self, receiver: &mut Receiver, way: &Way<'_>) {
         let view = way.shared.table.read();
         let mut run: Option<Run<'_, '_>> = None;
-        for (link, datagram) in receiver.receive() {
+        let (arrived, datagrams) = receiver.receive();
+        let waited = way.since_epoch.saturating_sub(arrived.unwrap_or(way.since_epoch));
+        let mut congested = self.codel.on_leave(way.now, waited, false);
+        for (mut link, datagram) in datagrams {
+            if congested && datagram.len() >= BULK {
+                // As a router would have marked it. What the packets in it make of that is RFC 6040's.
+                link = link.bearing(TrafficClass::new(link.class.dscp(), Ecn::Ce));
+                congested = false;
+            }
             let Ok(Packet::Sealed(header)) = Packet::decode(datagram) else {
                 leave_stranger(way.shared, link, datagram);
                 continue;

@@ -5,6 +5,8 @@
 //! threads read; whatever else arrives, or is noticed, goes to the control thread through the [`Mailbox`], which is bounded, so that neither waits
 //! for the other.
 
+mod codel;
+mod fair;
 mod inbound;
 mod mailbox;
 mod outbound;
@@ -23,7 +25,7 @@ use crate::overlay::flow::ChannelRules;
 
 pub use mailbox::{Mail, Mailbox, Notice, OpenedMail, StrangerMail};
 pub use table::{Owner, Table, View};
-pub use worker::{DataThread, Edges, WorkerError};
+pub use worker::{DataThread, Edges, Present, WorkerError};
 
 /// What all data threads and the control thread share.
 #[derive(Debug)]

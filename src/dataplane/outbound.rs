@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::fair::{FairQueue, Turn};
 use super::packing::Packing;
 use super::table::View;
 use super::{Notice, Shared};
-use crate::base::{Dropped, PeerIndex, TrafficClass};
+use crate::base::{Dropped, Ecn, PeerIndex, TrafficClass};
 use crate::envelope::{Sending, Traffic, UNRELIABLE};
 use crate::io::offload::{Checksum, Gso, Plan, VnetHeader};
-use crate::io::tun::{MAX_PACKET, MAX_READ, Queue, TunError};
+use crate::io::tun::{MAX_PACKET, Queue, TunError};
 use crate::io::udp::Sender;
-use crate::ip::{IpPacket, mss};
+use crate::ip::{IpPacket, ecn, mss};
 use crate::wire::data::{DATA_HEADER, DataWriter};
 use crate::wire::frame::{PART_OVERHEAD, UNRELIABLE_OVERHEAD};
 use crate::wire::sealed::{HEADER, TAG};
@@ -29,8 +30,8 @@ const TELL_EVERY: Duration = Duration::from_millis(50);
 /// The sending side of a data thread.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    /// What was read last: a header and a packet.
-    read: Box<[u8]>,
+    /// What was read and is not sent.
+    waiting: FairQueue,
     /// Room for one packet whose checksum must be completed.
     scratch: Box<[u8]>,
     packing: Packing,
@@ -60,7 +61,7 @@ pub(super) struct Way<'a> {
 impl Outbound {
     pub(super) fn new() -> Self {
         Self {
-            read: vec![0; MAX_READ].into_boxed_slice(),
+            waiting: FairQueue::new(),
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
             packing: Packing::new(),
             route: None,
@@ -69,34 +70,49 @@ impl Outbound {
         }
     }
 
-    /// Carries what the interface has ready, up to a burst; true if there may be more.
-    pub(super) fn carry(&mut self, queue: &Queue, way: &mut Way<'_>) -> Result<bool, TunError> {
+    /// Whether packets wait for their turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes what the interface has ready, up to a burst.
+    pub(super) fn fill(&mut self, queue: &Queue, now: Instant, shared: &Shared) -> Result<(), TunError> {
+        let mut bytes = 0;
+        for _ in 0..BURST_PACKETS {
+            let Some(length) = queue.read(self.waiting.room())? else { break };
+            bytes += length;
+            match self.waiting.push(now, length) {
+                Some(lost) => shared.drops.count_many(Dropped::QueueFull, lost),
+                None => shared.drops.count(Dropped::NotIp),
+            }
+            if bytes >= BURST_BYTES {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what waits, up to a burst.
+    pub(super) fn carry(&mut self, way: &mut Way<'_>) {
         let view = way.shared.table.read();
         let (mut packets, mut bytes) = (0, 0);
-        let mut more = true;
         while packets < BURST_PACKETS && bytes < BURST_BYTES && !way.sender.is_blocked() {
-            let Some(length) = queue.read(&mut self.read)? else {
-                more = false;
-                break;
-            };
+            let Some(mut turn) = self.waiting.pop(way.now) else { break };
             packets += 1;
-            bytes += length;
-            // The packet leaves the reader for as long as it is looked at.
-            let read = std::mem::take(&mut self.read);
-            let result = self.packet(&view, read.get(..length).unwrap_or_default(), way);
-            self.read = read;
-            if let Err(reason) = result {
+            bytes += turn.len();
+            if let Err(reason) = self.packet(&view, &mut turn, way) {
                 way.shared.drops.count(reason);
             }
+            self.waiting.recycle(turn);
         }
         self.flush(&view, way);
         self.settle(&view, way);
-        Ok(more)
     }
 
     /// One read of the interface.
-    fn packet(&mut self, view: &View, read: &[u8], way: &mut Way<'_>) -> Result<(), Dropped> {
-        let (header, packet) = VnetHeader::split(read).ok_or(Dropped::NotIp)?;
+    fn packet(&mut self, view: &View, turn: &mut Turn, way: &mut Way<'_>) -> Result<(), Dropped> {
+        let lost = turn.congested && !mark(turn.bytes());
+        let (header, packet) = VnetHeader::split(turn.bytes()).ok_or(Dropped::NotIp)?;
         let inner = IpPacket::parse(packet).map_err(|_| Dropped::NotIp)?;
         let Some(peer) = self.route_to(view, inner.dst()) else {
             return leave_to_node(&header, &inner, way.shared);
@@ -111,7 +127,12 @@ impl Outbound {
         }
         let plan = Plan::new(&header, inner, room).map_err(|_| Dropped::NotIp)?;
         let class = way.shared.dscp.outer(inner.class());
-        let result = self.pieces(view, peer, sending, &plan, room, class, way);
+        // One piece is enough to tell a sender, and a super packet is many.
+        let first = usize::from(lost);
+        let result = self.pieces(view, peer, sending, &plan, first, room, class, way);
+        if lost {
+            sending.counters.drops.count(Dropped::Congestion);
+        }
         if let Err(reason) = result {
             sending.counters.drops.count(reason);
         }
@@ -157,6 +178,7 @@ impl Outbound {
         peer: PeerIndex,
         sending: &Sending,
         plan: &Plan<'_>,
+        first: usize,
         room: usize,
         class: TrafficClass,
         way: &mut Way<'_>,
@@ -164,7 +186,7 @@ impl Outbound {
         let whose = (peer, class);
         let partial = plan.is_partial() && sending.takes_partial;
         let checksum = if partial { Checksum::Partial } else { Checksum::Complete };
-        for piece in 0..plan.count() {
+        for piece in first..plan.count() {
             let len = plan.piece_len(piece);
             if self.packing.whose().is_some_and(|open| open != whose) {
                 self.flush(view, way);
@@ -278,6 +300,16 @@ impl Tally {
         self.traffic.tx_datagrams += 1;
         self.largest = self.largest.max(datagram);
     }
+}
+
+/// Tells the sender of a packet of congestion by a mark; false if it does not know marks, and must lose something.
+fn mark(read: &mut [u8]) -> bool {
+    let Some(packet) = read.get_mut(VnetHeader::LEN..) else { return false };
+    let is_capable = IpPacket::parse(packet).is_ok_and(|inner| inner.ecn() != Ecn::NotEct);
+    if is_capable {
+        ecn::mark(packet, Ecn::Ce);
+    }
+    is_capable
 }
 
 /// A data packet with one frame in it, but for the envelope.

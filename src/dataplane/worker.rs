@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound, report_too_big};
@@ -28,6 +28,15 @@ pub struct Edges {
     pub receivers: Vec<Receiver>,
     /// The same sockets, as far as they send.
     pub sender: Sender,
+}
+
+/// The present, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Present {
+    /// By the one that never goes back.
+    pub now: Instant,
+    /// By the one of which the kernel's timestamps are: since 1970.
+    pub since_epoch: Duration,
 }
 
 /// A data thread that runs, as others see it.
@@ -76,7 +85,7 @@ impl DataThread {
         number: usize,
         edges: Edges,
         shared: Arc<Shared>,
-        clock: impl Fn() -> Instant + Send + 'static,
+        clock: impl Fn() -> Present + Send + 'static,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let waker = Waker::new(&poller, WAKER)?;
@@ -161,7 +170,7 @@ struct Worker<C> {
     outside: Outside,
     outbound: Outbound,
     inbound: Inbound,
-    /// The sockets were full when they were tried last: they are watched for room, and the interface is not read.
+    /// The sockets were full when they were tried last: they are watched for room.
     blocked: bool,
 }
 
@@ -173,7 +182,7 @@ struct Ready {
     sockets: u64,
 }
 
-impl<C: Fn() -> Instant> Worker<C> {
+impl<C: Fn() -> Present> Worker<C> {
     fn run(mut self) -> Result<(), WorkerError> {
         while !self.outside.stop.load(Ordering::Relaxed) {
             let ready = self.wait()?;
@@ -184,7 +193,9 @@ impl<C: Fn() -> Instant> Worker<C> {
 
     fn wait(&self) -> io::Result<Ready> {
         let mut ready = Ready::default();
-        self.poller.poll(true, |token| match token {
+        // What waits has its turn, unless there is no room to send it.
+        let wait = self.blocked || !self.outbound.has_waiting();
+        self.poller.poll(wait, |token| match token {
             WAKER => self.outside.waker.reset(),
             QUEUE => ready.queue = true,
             socket => ready.sockets |= 1 << (socket - SOCKETS),
@@ -194,18 +205,21 @@ impl<C: Fn() -> Instant> Worker<C> {
 
     /// One round of bounded work.
     fn round(&mut self, ready: &Ready) -> Result<(), WorkerError> {
-        let now = (self.clock)();
+        let Present { now, since_epoch } = (self.clock)();
         let Self { edges: Edges { queue, receivers, sender }, shared, outbound, inbound, .. } = self;
         for (receiver, bit) in receivers.iter_mut().zip(0..) {
             if ready.sockets & (1 << bit) != 0 {
-                inbound.carry(receiver, &inbound::Way { now, shared, queue });
+                inbound.carry(receiver, &inbound::Way { now, since_epoch, shared, queue });
             }
         }
         if self.blocked {
             sender.flush();
         }
-        if ready.queue && !sender.is_blocked() {
-            outbound.carry(queue, &mut outbound::Way { now, shared, sender })?;
+        if ready.queue {
+            outbound.fill(queue, now, shared)?;
+        }
+        if outbound.has_waiting() && !sender.is_blocked() {
+            outbound.carry(&mut outbound::Way { now, shared, sender });
             sender.flush();
             report_too_big(sender, shared);
         }
@@ -216,11 +230,10 @@ impl<C: Fn() -> Instant> Worker<C> {
         Ok(())
     }
 
-    /// While the kernel has no room for datagrams, packets wait in the interface's queue, where their senders can feel it.
+    /// While the kernel has no room for datagrams, packets wait in the fair queue.
     fn watch_for_room(&mut self) -> io::Result<()> {
-        let Edges { queue, receivers, sender } = &self.edges;
+        let Edges { receivers, sender, .. } = &self.edges;
         self.blocked = sender.is_blocked();
-        self.poller.change(queue, QUEUE, !self.blocked, false)?;
         for (receiver, token) in receivers.iter().zip(SOCKETS..) {
             self.poller.change(receiver.socket().as_fd(), token, true, sender.is_blocked_on(receiver.socket()))?;
         }

@@ -4,7 +4,6 @@ use etherparse::PacketBuilder;
 
 use super::super::sample::{INDEX, INNER_MTU, capable, shared, start};
 use super::*;
-use crate::base::TrafficClass;
 use crate::dataplane::Mail;
 
 /// What a datagram led to.

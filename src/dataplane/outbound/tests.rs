@@ -7,7 +7,7 @@ use crate::io::poller::Poller;
 use crate::io::udp::bind;
 
 /// The marks and lengths of the datagrams that one packet of the interface becomes.
-fn carried(packet: &[u8], count: usize) -> Vec<(Ecn, usize)> {
+fn carried(packet: &[u8], congested: bool, count: usize) -> Vec<(Ecn, usize)> {
     let far = bind(0, None, 1).unwrap().remove(0);
     let shared = shared(start(), ([127, 0, 0, 1], far.port().unwrap()).into());
     let mut sender = bind(0, None, 1).unwrap()[0].sender().unwrap();
@@ -17,7 +17,11 @@ fn carried(packet: &[u8], count: usize) -> Vec<(Ecn, usize)> {
     // Its size was told already.
     outbound.told = Some(way.now);
     let read = [&VnetHeader::PLAIN.encode()[..], packet].concat();
-    outbound.packet(&view, &read, &mut way).unwrap();
+    outbound.waiting.room()[..read.len()].copy_from_slice(&read);
+    assert_eq!(outbound.waiting.push(way.now, read.len()), Some(0));
+    let mut turn = outbound.waiting.pop(way.now).unwrap();
+    turn.congested = congested;
+    outbound.packet(&view, &mut turn, &mut way).unwrap();
     outbound.flush(&view, &mut way);
     way.sender.flush();
 
@@ -28,7 +32,7 @@ fn carried(packet: &[u8], count: usize) -> Vec<(Ecn, usize)> {
     while datagrams.len() < count {
         poller.poll(true, |_| {}).unwrap();
         for receiver in &mut receivers {
-            datagrams.extend(receiver.receive().map(|(link, datagram)| (link.class.ecn(), datagram.len())));
+            datagrams.extend(receiver.receive().1.map(|(link, datagram)| (link.class.ecn(), datagram.len())));
         }
     }
     datagrams
@@ -37,8 +41,13 @@ fn carried(packet: &[u8], count: usize) -> Vec<(Ecn, usize)> {
 /// PROTOCOL §11.6.
 #[test]
 fn a_packet_lends_its_mark_to_its_datagram_and_to_each_of_its_parts() {
-    assert_eq!(carried(&capable(INNER_MTU), 1), [(Ecn::Ect0, 1228)]);
-    assert_eq!(carried(&capable(100), 1)[0].0, Ecn::Ect0);
-    let parts = carried(&capable(INNER_MTU + 1), 2);
+    assert_eq!(carried(&capable(INNER_MTU), false, 1), [(Ecn::Ect0, 1228)]);
+    assert_eq!(carried(&capable(100), false, 1)[0].0, Ecn::Ect0);
+    let parts = carried(&capable(INNER_MTU + 1), false, 2);
     assert!(parts.len() == 2 && parts.iter().all(|(ecn, _)| *ecn == Ecn::Ect0), "{parts:?}");
+}
+
+#[test]
+fn a_packet_that_has_waited_too_long_tells_its_sender_by_its_mark_inside_and_outside() {
+    assert_eq!(carried(&capable(INNER_MTU), true, 1), [(Ecn::Ce, 1228)]);
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
@@ -44,8 +45,9 @@ impl Receiver {
         self.errors
     }
 
-    /// What one system call yields, datagram by datagram, in the order of arrival; nothing when there is none at present.
-    pub fn receive(&mut self) -> impl Iterator<Item = (Link, &mut [u8])> {
+    /// What one system call yields, datagram by datagram, in the order of arrival; nothing when there is none at present. Before it, when the first of them
+    /// came to this host, by the wall clock since 1970.
+    pub fn receive(&mut self) -> (Option<Duration>, impl Iterator<Item = (Link, &mut [u8])>) {
         let mut metas = [RecvMeta::default(); BATCH];
         let filled = match self.fill(&mut metas) {
             Ok(filled) => filled,
@@ -55,11 +57,13 @@ impl Receiver {
                 0
             }
         };
-        self.buffers.chunks_exact_mut(BUFFER).zip(metas).take(filled).flat_map(|(buffer, meta)| {
+        let first = metas.iter().take(filled).find_map(|meta| meta.timestamp);
+        let datagrams = self.buffers.chunks_exact_mut(BUFFER).zip(metas).take(filled).flat_map(|(buffer, meta)| {
             let link = link_of(&meta);
             // An empty datagram has a stride of 0 and no chunks.
             buffer[..meta.len.min(BUFFER)].chunks_mut(meta.stride.max(1)).map(move |datagram| (link, datagram))
-        })
+        });
+        (first, datagrams)
     }
 
     fn fill(&mut self, metas: &mut [RecvMeta; BATCH]) -> io::Result<usize> {

@@ -471,7 +471,7 @@ mod tests {
             while datagrams.len() < count {
                 poller.poll(true, |_| {}).unwrap();
                 for receiver in &mut self.0 {
-                    datagrams.extend(receiver.receive().map(|(link, datagram)| (link, datagram.to_vec())));
+                    datagrams.extend(receiver.receive().1.map(|(link, datagram)| (link, datagram.to_vec())));
                 }
             }
             datagrams

@@ -160,10 +160,7 @@ fn size_buffers(socket: &Socket) {
 /// Turns on GRO, ECN and packet information, finds out about GSO, and forbids fragmentation on the way: a datagram of 1228 bytes fits every IPv6 path, and what may
 /// be larger is found out by asking the path.
 pub(super) fn prepare(socket: &UdpSocket) -> io::Result<UdpSocketState> {
-    let state = UdpSocketState::new(UdpSockRef::from(socket))?;
-    // Nobody reads the timestamps, and taking them costs each packet of the host.
-    let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
-    Ok(state)
+    UdpSocketState::new(UdpSockRef::from(socket))
 }
 
 fn is_absent(error: &io::Error) -> bool {
