@@ -12,6 +12,7 @@ use super::codel::Codel;
 use crate::io::offload::VnetHeader;
 use crate::io::tun::MAX_READ;
 use crate::ip::IpPacket;
+use crate::overlay::flow::ChannelRules;
 
 /// Flows are told apart by a keyed hash: nobody outside can aim at another flow's place.
 const FLOWS: usize = 256;
@@ -118,9 +119,9 @@ impl FairQueue {
     }
 
     /// The first `len` bytes of what was read are a header and a packet. Returns how many packets lost their place to it; `None` if it is no packet.
-    pub(super) fn push(&mut self, now: Instant, len: usize) -> Option<u64> {
+    pub(super) fn push(&mut self, now: Instant, len: usize, rules: &ChannelRules) -> Option<u64> {
         let (_, packet) = VnetHeader::split(self.reading.get(..len)?)?;
-        let slot = self.slot_of(&IpPacket::parse(packet).ok()?);
+        let slot = self.slot_of(&IpPacket::parse(packet).ok()?, rules);
         let buffer = if len <= SMALL {
             let mut buffer = self.spare_small.pop().unwrap_or_else(|| Vec::with_capacity(SMALL));
             buffer.clear();
@@ -147,10 +148,16 @@ impl FairQueue {
         Some(lost)
     }
 
-    /// Which flow a packet belongs to. Fragments have no ports but the first, and none of them may overtake another.
-    fn slot_of(&self, packet: &IpPacket<'_>) -> usize {
-        let ports = if packet.is_fragment() { None } else { packet.ports() };
-        let hash = self.hasher.hash_one((packet.src(), packet.dst(), packet.protocol(), ports));
+    /// Where a packet waits. Fragments have no ports but the first, and none of them may overtake another; nor may the flows of one reliable channel, which
+    /// promises an order among them.
+    fn slot_of(&self, packet: &IpPacket<'_>, rules: &ChannelRules) -> usize {
+        let hash = match rules.channel_for(packet) {
+            Some(channel) => self.hasher.hash_one(channel),
+            None => {
+                let ports = if packet.is_fragment() { None } else { packet.ports() };
+                self.hasher.hash_one((packet.src(), packet.dst(), packet.protocol(), ports))
+            }
+        };
         // The remainder is less than FLOWS.
         (hash % FLOWS as u64) as usize
     }
@@ -231,7 +238,7 @@ mod tests {
         payload[..4].copy_from_slice(&number.to_be_bytes());
         PacketBuilder::ipv4([10, 77, 0, 1], [10, 77, 0, 2], 64).udp(port, 9).write(&mut read, &payload).unwrap();
         queue.room()[..read.len()].copy_from_slice(&read);
-        queue.push(start(), read.len()).unwrap()
+        queue.push(start(), read.len(), &ChannelRules::default()).unwrap()
     }
 
     /// Port and number of the packet whose turn it is.
@@ -252,7 +259,7 @@ mod tests {
         let slot = |port: u16| {
             let mut packet = Vec::new();
             PacketBuilder::ipv4([10, 77, 0, 1], [10, 77, 0, 2], 64).udp(port, 9).write(&mut packet, &[0; 4]).unwrap();
-            queue.slot_of(&IpPacket::parse(&packet).unwrap())
+            queue.slot_of(&IpPacket::parse(&packet).unwrap(), &ChannelRules::default())
         };
         (1, (2..).find(|port| slot(*port) != slot(1)).unwrap())
     }
@@ -299,7 +306,7 @@ mod tests {
         let mut queue = FairQueue::new();
         for len in [0, 5, VnetHeader::LEN, VnetHeader::LEN + 1, 100] {
             queue.room()[..len].fill(0);
-            assert_eq!(queue.push(start(), len), None);
+            assert_eq!(queue.push(start(), len, &ChannelRules::default()), None);
         }
         assert!(queue.is_empty() && queue.pop(start()).is_none());
     }

@@ -28,6 +28,9 @@ const TRAIN: usize = 64;
 const TARGET: Duration = Duration::from_micros(500);
 const INTERVAL: Duration = Duration::from_millis(10);
 
+/// What one system call must yield to be part of a line, in bytes.
+const LINE: usize = 64 << 10;
+
 /// Datagrams from this length on are part of what makes the line long, in bytes.
 const BULK: usize = 512;
 
@@ -83,9 +86,10 @@ impl Inbound {
     pub(super) fn carry(&mut self, receiver: &mut Receiver, way: &Way<'_>) {
         let view = way.shared.table.read();
         let mut run: Option<Run<'_, '_>> = None;
-        let (arrived, datagrams) = receiver.receive();
-        let waited = way.since_epoch.saturating_sub(arrived.unwrap_or(way.since_epoch));
-        let mut congested = self.codel.on_leave(way.now, waited, false);
+        let (arrival, datagrams) = receiver.receive();
+        let waited = way.since_epoch.saturating_sub(arrival.first.unwrap_or(way.since_epoch));
+        // A few that have waited long are no line: this thread had no processor.
+        let mut congested = self.codel.on_leave(way.now, waited, arrival.bytes < LINE);
         for (mut link, datagram) in datagrams {
             if congested && datagram.len() >= BULK {
                 // As a router would have marked it. What the packets in it make of that is RFC 6040's.

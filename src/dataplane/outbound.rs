@@ -81,7 +81,7 @@ impl Outbound {
         for _ in 0..BURST_PACKETS {
             let Some(length) = queue.read(self.waiting.room())? else { break };
             bytes += length;
-            match self.waiting.push(now, length) {
+            match self.waiting.push(now, length, &shared.rules) {
                 Some(lost) => shared.drops.count_many(Dropped::QueueFull, lost),
                 None => shared.drops.count(Dropped::NotIp),
             }

@@ -18,7 +18,7 @@ fn carried(packet: &[u8], congested: bool, count: usize) -> Vec<(Ecn, usize)> {
     outbound.told = Some(way.now);
     let read = [&VnetHeader::PLAIN.encode()[..], packet].concat();
     outbound.waiting.room()[..read.len()].copy_from_slice(&read);
-    assert_eq!(outbound.waiting.push(way.now, read.len()), Some(0));
+    assert_eq!(outbound.waiting.push(way.now, read.len(), &shared.rules), Some(0));
     let mut turn = outbound.waiting.pop(way.now).unwrap();
     turn.congested = congested;
     outbound.packet(&view, &mut turn, &mut way).unwrap();

@@ -8,6 +8,6 @@ pub mod receive;
 pub mod send;
 pub mod socket;
 
-pub use receive::Receiver;
+pub use receive::{Arrival, Receiver};
 pub use send::{SendCounters, Sender};
 pub use socket::{BindError, Pair, bind};

@@ -16,6 +16,15 @@ const BATCH: usize = 8;
 /// The largest UDP payload, or a train of up to 64 datagrams that GRO put together.
 const BUFFER: usize = 65_536;
 
+/// What all datagrams of one system call have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When the first of them came to this host, by the wall clock since 1970.
+    pub first: Option<Duration>,
+    /// How long they are together.
+    pub bytes: usize,
+}
+
 /// The receiving half of one socket.
 #[derive(Debug)]
 pub struct Receiver {
@@ -45,9 +54,8 @@ impl Receiver {
         self.errors
     }
 
-    /// What one system call yields, datagram by datagram, in the order of arrival; nothing when there is none at present. Before it, when the first of them
-    /// came to this host, by the wall clock since 1970.
-    pub fn receive(&mut self) -> (Option<Duration>, impl Iterator<Item = (Link, &mut [u8])>) {
+    /// What one system call yields, datagram by datagram, in the order of arrival; nothing when there is none at present.
+    pub fn receive(&mut self) -> (Arrival, impl Iterator<Item = (Link, &mut [u8])>) {
         let mut metas = [RecvMeta::default(); BATCH];
         let filled = match self.fill(&mut metas) {
             Ok(filled) => filled,
@@ -57,13 +65,15 @@ impl Receiver {
                 0
             }
         };
-        let first = metas.iter().take(filled).find_map(|meta| meta.timestamp);
+        let of_all = metas.iter().take(filled);
+        let first = of_all.clone().find_map(|meta| meta.timestamp);
+        let arrival = Arrival { first, bytes: of_all.map(|meta| meta.len).sum() };
         let datagrams = self.buffers.chunks_exact_mut(BUFFER).zip(metas).take(filled).flat_map(|(buffer, meta)| {
             let link = link_of(&meta);
             // An empty datagram has a stride of 0 and no chunks.
             buffer[..meta.len.min(BUFFER)].chunks_mut(meta.stride.max(1)).map(move |datagram| (link, datagram))
         });
-        (first, datagrams)
+        (arrival, datagrams)
     }
 
     fn fill(&mut self, metas: &mut [RecvMeta; BATCH]) -> io::Result<usize> {
