@@ -71,7 +71,8 @@ endpoints = ["{cable.underlay[other]}:18502"]
 prefixes = ["{cable.overlay[other]}/32"]
 """,
             )
-            cable.start(side, program, "up", "--config", configuration, output=f"{side}.log")
+            # As systemd/handfast.service does; the other services leave the priority alone.
+            cable.start(side, "nice", "-n", "-15", program, "up", "--config", configuration, output=f"{side}.log")
             cable.wait_for_device(side)
 
         return start

@@ -82,8 +82,8 @@ impl Inbound {
         Self { permitted: None, codel: Codel::new(TARGET, INTERVAL) }
     }
 
-    /// Carries what one system call yields.
-    pub(super) fn carry(&mut self, receiver: &mut Receiver, way: &Way<'_>) {
+    /// Carries what one system call yields. Returns how many bytes that were.
+    pub(super) fn carry(&mut self, receiver: &mut Receiver, way: &Way<'_>) -> usize {
         let view = way.shared.table.read();
         let mut run: Option<Run<'_, '_>> = None;
         let (arrival, datagrams) = receiver.receive();
@@ -114,6 +114,7 @@ impl Inbound {
         if let Some(done) = run {
             self.finish(&view, done, way);
         }
+        arrival.bytes
     }
 
     /// Hands on what a run of datagrams held.

@@ -11,6 +11,7 @@ mod inbound;
 mod mailbox;
 mod outbound;
 mod packing;
+mod patience;
 #[cfg(test)]
 mod sample;
 mod table;

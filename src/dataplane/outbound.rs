@@ -92,8 +92,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Sends what waits, up to a burst.
-    pub(super) fn carry(&mut self, way: &mut Way<'_>) {
+    /// Sends what waits, up to a burst. Returns how many bytes that were.
+    pub(super) fn carry(&mut self, way: &mut Way<'_>) -> usize {
         let view = way.shared.table.read();
         let (mut packets, mut bytes) = (0, 0);
         while packets < BURST_PACKETS && bytes < BURST_BYTES && !way.sender.is_blocked() {
@@ -107,6 +107,7 @@ impl Outbound {
         }
         self.flush(&view, way);
         self.settle(&view, way);
+        bytes
     }
 
     /// One read of the interface.

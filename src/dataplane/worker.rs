@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::inbound::{self, Inbound};
 use super::outbound::{self, Outbound, report_too_big};
+use super::patience::Patience;
 use super::{Notice, Shared};
 use crate::io::poller::{Poller, Token, Waker};
 use crate::io::tun::{Queue, TunError};
@@ -18,6 +19,9 @@ const WAKER: Token = 0;
 const QUEUE: Token = 1;
 /// The first socket; the next ones follow.
 const SOCKETS: Token = 2;
+
+/// Who carries more in one round, in bytes, does not look for what comes next.
+const BULK: usize = 8 << 10;
 
 /// What one data thread owns.
 #[derive(Debug)]
@@ -94,6 +98,7 @@ impl DataThread {
             poller.watch(receiver.socket(), token)?;
         }
         let outside = Outside { waker, stop: Arc::default(), figures: Arc::default() };
+        let patience = Patience::new(clock().now);
         let worker = Worker {
             edges,
             shared: Arc::clone(&shared),
@@ -102,6 +107,8 @@ impl DataThread {
             outside: outside.clone(),
             outbound: Outbound::new(),
             inbound: Inbound::new(),
+            patience,
+            carried: 0,
             blocked: false,
         };
         let run = move || {
@@ -170,6 +177,9 @@ struct Worker<C> {
     outside: Outside,
     outbound: Outbound,
     inbound: Inbound,
+    patience: Patience,
+    /// What the last round has carried, in bytes.
+    carried: usize,
     /// The sockets were full when they were tried last: they are watched for room.
     blocked: bool,
 }
@@ -177,6 +187,7 @@ struct Worker<C> {
 /// What one wait has found.
 #[derive(Debug, Default)]
 struct Ready {
+    any: bool,
     queue: bool,
     /// One bit for each socket.
     sockets: u64,
@@ -191,25 +202,51 @@ impl<C: Fn() -> Present> Worker<C> {
         Ok(())
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    /// What is ready. Waits for something, unless packets wait that could be sent.
+    fn wait(&mut self) -> io::Result<Ready> {
+        if self.outbound.has_waiting() && !self.blocked {
+            return self.look(false);
+        }
+        let began = (self.clock)().now;
+        // Bulk does not wait for an answer, and whoever yields while there is much to do has to wait for long.
+        let until = if self.carried < BULK { self.patience.until(began) } else { began };
+        let mut last = began;
+        loop {
+            let ready = self.look(false)?;
+            let now = (self.clock)().now;
+            let is_unwelcome = self.patience.is_unwelcome(last, now);
+            if ready.any {
+                return Ok(ready);
+            }
+            if now >= until || is_unwelcome {
+                self.patience.on_vain(began, now);
+                return self.look(true);
+            }
+            // To whoever could make something ready.
+            last = now;
+            thread::yield_now();
+        }
+    }
+
+    fn look(&self, wait: bool) -> io::Result<Ready> {
         let mut ready = Ready::default();
-        // What waits has its turn, unless there is no room to send it.
-        let wait = self.blocked || !self.outbound.has_waiting();
-        self.poller.poll(wait, |token| match token {
+        let count = self.poller.poll(wait, |token| match token {
             WAKER => self.outside.waker.reset(),
             QUEUE => ready.queue = true,
             socket => ready.sockets |= 1 << (socket - SOCKETS),
         })?;
+        ready.any = count > 0;
         Ok(ready)
     }
 
     /// One round of bounded work.
     fn round(&mut self, ready: &Ready) -> Result<(), WorkerError> {
         let Present { now, since_epoch } = (self.clock)();
+        self.carried = 0;
         let Self { edges: Edges { queue, receivers, sender }, shared, outbound, inbound, .. } = self;
         for (receiver, bit) in receivers.iter_mut().zip(0..) {
             if ready.sockets & (1 << bit) != 0 {
-                inbound.carry(receiver, &inbound::Way { now, since_epoch, shared, queue });
+                self.carried += inbound.carry(receiver, &inbound::Way { now, since_epoch, shared, queue });
             }
         }
         if self.blocked {
@@ -219,7 +256,7 @@ impl<C: Fn() -> Present> Worker<C> {
             outbound.fill(queue, now, shared)?;
         }
         if outbound.has_waiting() && !sender.is_blocked() {
-            outbound.carry(&mut outbound::Way { now, shared, sender });
+            self.carried += outbound.carry(&mut outbound::Way { now, shared, sender });
             sender.flush();
             report_too_big(sender, shared);
         }
