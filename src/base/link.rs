@@ -15,12 +15,19 @@ pub struct Link {
     pub remote: SocketAddr,
     /// On the outer header. The default leaves it to the socket; of what came in, only the mark is known.
     pub class: TrafficClass,
+    /// How many routers a datagram may pass; `None` leaves it to the host. A small one opens the way out of the own NAT and no further (PROTOCOL §12.4). Unknown of what came in.
+    pub hop_limit: Option<u8>,
 }
 
 impl Link {
     /// A link to or from `remote`, with v4-mapped addresses turned into IPv4.
     pub fn new(local: Option<IpAddr>, remote: SocketAddr) -> Self {
-        Self { local: local.map(|ip| ip.to_canonical()), remote: canonical(remote), class: TrafficClass::default() }
+        Self {
+            local: local.map(|ip| ip.to_canonical()),
+            remote: canonical(remote),
+            class: TrafficClass::default(),
+            hop_limit: None,
+        }
     }
 
     /// A link to `remote` from whichever address the host chooses.
@@ -31,6 +38,11 @@ impl Link {
     /// The same two ends for a datagram of class `class`.
     pub const fn bearing(self, class: TrafficClass) -> Self {
         Self { class, ..self }
+    }
+
+    /// The same two ends for a datagram that gets no further than `hops` routers.
+    pub const fn within(self, hops: u8) -> Self {
+        Self { hop_limit: Some(hops), ..self }
     }
 
     /// The same two ends, without what the datagram said of the road.

@@ -1,5 +1,7 @@
 //! What happened. Facts only: the shell counts, logs and acts.
 
+use std::time::Duration;
+
 use crate::base::PeerIndex;
 pub use crate::base::dropped::{Dropped, Drops};
 
@@ -27,6 +29,22 @@ pub enum Event {
     Moved {
         /// Whose traffic.
         peer: PeerIndex,
+    },
+    /// The answer to [`super::Command::Ping`].
+    Pong {
+        /// Who answered.
+        peer: PeerIndex,
+        /// Of the ping.
+        number: u32,
+        /// Between the two.
+        rtt: Duration,
+        /// Which way it went.
+        hop: super::command::Hop,
+    },
+    /// Tell the link that this node is here: send this datagram by multicast (PROTOCOL §12.7).
+    Announce {
+        /// All of it.
+        datagram: [u8; 34],
     },
     /// 90 s of greeting without an answer (PROTOCOL §4.6).
     Unreachable {

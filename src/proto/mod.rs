@@ -38,7 +38,7 @@ pub(crate) mod tests;
 mod tick;
 pub(crate) mod waiting;
 
-pub use command::{Command, NodeConfig, NodeStatus, PeerConfig};
+pub use command::{CandidateKind, Command, Hop, NodeConfig, NodeStatus, PeerConfig, RelayLimits, Step};
 pub use event::{Dropped, Event};
 pub use inbound::OpenedElsewhere;
 pub use node::Node;
