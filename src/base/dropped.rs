@@ -81,6 +81,10 @@ dropped! {
     QueueFull = "queue_full",
     /// Marked as having met congestion, and its sender does not react to that (RFC 6040).
     Congestion = "congestion",
+    /// More was to be forwarded for a member than this node is ready to, or for more members.
+    RelayLimit = "relay_limit",
+    /// What came through a relay, or for more than one, is not forwarded.
+    RelayLoop = "relay_loop",
     /// The peer takes no packet of this size.
     TooLarge = "too_large",
 }

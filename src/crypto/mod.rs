@@ -8,6 +8,7 @@ pub mod cookie;
 mod hash;
 pub mod kem;
 pub mod keys;
+pub mod mesh;
 pub mod replay;
 pub mod schedule;
 pub mod secret;

@@ -64,7 +64,12 @@ impl Net {
         short_mac(&self.key_of(const { Label::new("pong") }, destination), &[n])
     }
 
-    fn key_of(&self, label: Label, node: &PeerId) -> Secret<32> {
+    /// What every formula of the mesh is keyed with.
+    pub(super) fn secret(&self) -> &[u8; 32] {
+        self.net.expose()
+    }
+
+    pub(super) fn key_of(&self, label: Label, node: &PeerId) -> Secret<32> {
         hash_secret(label, &[self.net.expose(), node.as_bytes()])
     }
 }

@@ -257,6 +257,7 @@ impl<'a> Engine<'a> {
                 tracing::info!(peer = name(peer), reason = reason.reason(), "disconnected");
             }
             Event::Moved { peer } => tracing::info!(peer = name(peer), "the peer has another address"),
+            Event::Pong { .. } | Event::Announce { .. } => {}
             Event::Unreachable { peer } => tracing::info!(peer = name(peer), "the peer does not answer"),
         }
     }

@@ -143,6 +143,7 @@ impl Inbound {
         activity.on_received(way.now);
         if received.content {
             activity.on_content(way.now);
+            activity.on_user_received(way.now);
         }
         if activity.must_wake() {
             way.shared.mailbox.awake(owner.peer);
@@ -294,7 +295,9 @@ fn packet_of(frame: Frame<'_>) -> Option<&[u8]> {
         | Frame::IntroductionAck { .. }
         | Frame::Part { .. }
         | Frame::Probe { .. }
-        | Frame::ProbeAnswer { .. } => None,
+        | Frame::ProbeAnswer { .. }
+        | Frame::Relayed { .. }
+        | Frame::RelayedPart { .. } => None,
     }
 }
 

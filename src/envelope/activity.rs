@@ -54,6 +54,8 @@ pub struct Activity {
     unanswered: Moment,
     /// Since something was received that wants a sign of life, and nothing was sent.
     owing: Moment,
+    /// User data was sent or received.
+    user: Moment,
     /// The largest datagram sent since the owner looked, in bytes.
     largest: AtomicU32,
     events: AtomicU64,
@@ -69,12 +71,14 @@ impl Activity {
             received: Moment::default(),
             unanswered: Moment::default(),
             owing: Moment::default(),
+            user: Moment::default(),
             largest: AtomicU32::new(0),
             events: AtomicU64::new(0),
             awake: AtomicBool::new(false),
         };
         activity.sent.set(now, now);
         activity.received.set(now, now);
+        activity.user.set(now, now);
         activity
     }
 
@@ -88,6 +92,7 @@ impl Activity {
     pub fn on_user_sent(&self, now: Instant, largest: usize) {
         // A thread that is late may have noted what is answered already: left to stand, it would hide all that is not.
         self.unanswered.set_if_before(&self.received, self.origin, now);
+        self.user.set(self.origin, now);
         let largest = largest as u32;
         if self.largest.load(Ordering::Relaxed) < largest {
             self.largest.fetch_max(largest, Ordering::Relaxed);
@@ -103,6 +108,16 @@ impl Activity {
     /// It held user data or control frames: the peer waits for a sign of life.
     pub fn on_content(&self, now: Instant) {
         self.owing.set_if_none(self.origin, now);
+    }
+
+    /// User data was received.
+    pub fn on_user_received(&self, now: Instant) {
+        self.user.set(self.origin, now);
+    }
+
+    /// When user data was sent or received last, in either direction; the beginning of the session if never.
+    pub fn user(&self) -> Instant {
+        self.user.get(self.origin).unwrap_or(self.origin)
     }
 
     /// Notes that something was noted. True if the owner sleeps and must be woken.

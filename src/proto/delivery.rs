@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::channel::FrameFault;
 use super::command::Traffic;
 use super::event::{Dropped, Drops, Ended};
+use super::mesh::MeshFrame;
 use super::session::Session;
 use crate::base::{Ecn, PeerIndex, TunSink};
 use crate::envelope::FIRST_UNRELIABLE;
@@ -29,6 +30,8 @@ pub(super) struct Delivery<'a, T> {
     pub(super) mtu: Option<usize>,
     /// Length of the datagram, if one frame is all that it carries.
     pub(super) alone: Option<usize>,
+    /// What concerns other members.
+    pub(super) mesh: Vec<MeshFrame>,
 }
 
 impl<T: TunSink> Delivery<'_, T> {
@@ -49,6 +52,9 @@ impl<T: TunSink> Delivery<'_, T> {
                 }
                 if sequence != 0 {
                     session.activity.on_content(now);
+                    if channel != 0 {
+                        session.activity.on_user_received(now);
+                    }
                 }
                 return self.reliable(now, session, channel, sequence, ack, data);
             }
@@ -57,6 +63,7 @@ impl<T: TunSink> Delivery<'_, T> {
                     self.drops.count(Dropped::WrongChannel);
                 } else {
                     session.activity.on_content(now);
+                    session.activity.on_user_received(now);
                     self.deliver(data, self.mark);
                 }
             }
@@ -66,6 +73,7 @@ impl<T: TunSink> Delivery<'_, T> {
                     return Ok(());
                 }
                 session.activity.on_content(now);
+                session.activity.on_user_received(now);
                 match session.reassembly.on_part(now, number, index, count, data, self.mark) {
                     Ok(Some((packet, mark))) => self.deliver(&packet, mark),
                     Ok(None) => {}
@@ -78,6 +86,7 @@ impl<T: TunSink> Delivery<'_, T> {
                     return Ok(());
                 }
                 session.activity.on_content(now);
+                session.activity.on_user_received(now);
                 let mut packet = data.to_vec();
                 if checksum::complete(&mut packet).is_ok() {
                     self.deliver(&packet, self.mark);
@@ -99,12 +108,26 @@ impl<T: TunSink> Delivery<'_, T> {
                     self.drops.count(Dropped::Unexpected);
                 }
             }
-            Frame::PeersListRequest { .. }
-            | Frame::IntroductionRequest { .. }
-            | Frame::Introduction { .. }
-            | Frame::IntroductionAck { .. } => self.drops.count(Dropped::Ignored),
+            Frame::PeersListRequest { channel, .. }
+            | Frame::IntroductionRequest { channel, .. }
+            | Frame::Introduction { channel, .. }
+            | Frame::IntroductionAck { channel, .. } => self.for_mesh(session, epoch, channel == 0, frame),
+            Frame::Relayed { channel, .. } | Frame::RelayedPart { channel, .. } => {
+                self.for_mesh(session, epoch, channel >= FIRST_UNRELIABLE, frame);
+            }
         }
         Ok(())
+    }
+
+    /// What concerns other members (PROTOCOL §12) is the node's.
+    fn for_mesh(&mut self, session: &Session, epoch: u64, right_channel: bool, frame: &Frame<'_>) {
+        if epoch == 0 || !right_channel {
+            self.drops.count(Dropped::WrongChannel);
+        } else if !session.takes_mesh() {
+            self.drops.count(Dropped::Ignored);
+        } else {
+            self.mesh.extend(MeshFrame::of(frame));
+        }
     }
 
     /// A message or an acknowledgement of a reliable channel (PROTOCOL §10).

@@ -58,6 +58,8 @@ pub enum Event {
 pub enum Ended {
     /// Its keys reached their age without a rekey: nobody used it, or nobody answers (PROTOCOL §5.3).
     Expired,
+    /// Nobody used it for three minutes (PROTOCOL §8.7).
+    Idle,
     /// The peer said so.
     ClosedByPeer,
     /// The peer stops: no session with it is of use any more.
@@ -73,6 +75,7 @@ impl Ended {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Expired => "idle or silent until its keys expired",
+            Self::Idle => "not used",
             Self::ClosedByPeer => "closed by the peer",
             Self::PeerStopped => "the peer stopped",
             Self::Silent => "the peer acknowledges nothing",

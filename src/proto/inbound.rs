@@ -7,7 +7,8 @@ use super::event::{Dropped, Ended, Event};
 use super::handshake::responder::{self, Proof};
 use super::node::Node;
 use super::peer::Peer;
-use super::session::{Context, Outcome, Serial, Session, SessionRef, Which};
+use super::hop;
+use super::session::{Context, Opening, Outcome, Serial, Session, SessionRef, Which};
 use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
 use crate::envelope::Publication;
@@ -35,10 +36,31 @@ impl Node {
         tx: &mut impl TxSink,
         tun: &mut impl TunSink,
     ) -> Result<(), Dropped> {
+        if hop::is_relayed(link.remote) {
+            // Such an address is this node's own invention.
+            self.drops.count(Dropped::Ignored);
+            return Err(Dropped::Ignored);
+        }
+        let result = self.take_datagram(now, link, datagram, tx, tun);
+        if let Err(reason) = result {
+            self.drops.count(reason);
+        }
+        result
+    }
+
+    /// The same for a datagram that may have come through a relay.
+    pub(super) fn take_datagram(
+        &mut self,
+        now: Instant,
+        link: Link,
+        datagram: &mut [u8],
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) -> Result<(), Dropped> {
         let marked = link;
         // What is answered, and where a path leads, does not bear the mark of what came.
         let link = marked.unmarked();
-        let result = match Packet::decode(datagram) {
+        match Packet::decode(datagram) {
             Ok(Packet::Sealed(header)) => self.handle_sealed(now, marked, header, datagram, tx, tun),
             Ok(Packet::Hello(hello)) => self.handle_hello(now, link, &hello, tx),
             Ok(Packet::HelloAnswer(answer)) => self.handle_answer(now, link, &answer),
@@ -46,11 +68,7 @@ impl Node {
             Ok(Packet::Ping(cookie)) => self.handle_ping(now, link, cookie, tx),
             Ok(Packet::PingAnswer(_)) => Err(Dropped::Unexpected),
             Ok(Packet::Data(_)) | Err(_) => Err(Dropped::Malformed),
-        };
-        if let Err(reason) = result {
-            self.drops.count(reason);
         }
-        result
     }
 
     /// PROTOCOL §4.1 and §4.3, step by step.
@@ -67,13 +85,14 @@ impl Node {
         match self.responder.check_cookie(now, link.remote, hello, &self.local)? {
             Proof::Cookie => {}
             Proof::Retry(retry) => {
-                tx.transmit(link, retry.len(), |slot| slot.copy_from_slice(&retry));
+                self.emit(now, link, &retry, tx);
                 return Ok(());
             }
         }
         let peer = self.peers.by_id(&hello.identity()).ok_or(Dropped::UnknownPeer)?;
         if let Some(answer) = peer.stored_answer(link, hello.bytes()) {
-            tx.transmit(link, answer.len(), |slot| slot.copy_from_slice(answer));
+            let answer = *answer;
+            self.emit(now, link, &answer, tx);
             return Ok(());
         }
         peer.refuse_recorded(hello.ephemeral())?;
@@ -81,16 +100,17 @@ impl Node {
         responder::verify_hello(&self.local, hello)?;
         peer.may_answer_hello(now)?;
         let accepted = responder::answer(&self.local, hello, &mut self.rng)?;
-        tx.transmit(link, accepted.answer.len(), |slot| slot.copy_from_slice(&accepted.answer));
         let index = peer.index;
+        self.emit(now, link, &accepted.answer, tx);
         let serial = self.next_serial();
-        let session = Session::offered(now, serial, link, hello.bytes(), accepted, &self.local, &mut self.rng);
+        let opening = Opening::Hello(hello.bytes());
+        let session = Session::offered(now, serial, link, opening, accepted, &self.local, &mut self.rng);
         self.add_half_open(now, index, session);
         Ok(())
     }
 
     /// Half-open sessions are bounded over all peers; the oldest makes room.
-    fn add_half_open(&mut self, now: Instant, index: PeerIndex, session: Session) {
+    pub(super) fn add_half_open(&mut self, now: Instant, index: PeerIndex, session: Session) {
         self.half_open.push_back((index, session.serial));
         if self.half_open.len() > MAX_HALF_OPEN
             && let Some((oldest, serial)) = self.half_open.pop_front()
@@ -128,6 +148,10 @@ impl Node {
     /// PROTOCOL §4.4, last paragraph.
     fn handle_answer(&mut self, now: Instant, link: Link, answer: &Hello<'_>) -> Result<(), Dropped> {
         let peer = self.peers.by_id(&answer.identity()).ok_or(Dropped::UnknownPeer)?;
+        let greeted = peer.attempt.as_ref().is_some_and(|attempt| attempt.awaits_answer_from(link.remote));
+        if !greeted && peer.is_seeking() {
+            return self.handle_introduced_answer(now, link, answer);
+        }
         let attempt = peer.attempt.as_mut().ok_or(Dropped::Unexpected)?;
         attempt.may_examine(now, link.remote)?;
         let answered = attempt.verify_answer(now, &self.local, &peer.id, answer)?;
@@ -151,6 +175,9 @@ impl Node {
         cookie: &[u8; 32],
         tx: &mut impl TxSink,
     ) -> Result<(), Dropped> {
+        if self.on_token(now, link, cookie) {
+            return Ok(());
+        }
         let (n, mac) = split(cookie);
         if !equal(&self.local.net.ping_mac(&self.local.id, &n), &mac) {
             return Err(Dropped::BadMac);
@@ -161,7 +188,7 @@ impl Node {
         let mut pong = *cookie;
         pong[16..].copy_from_slice(&self.local.net.pong_mac(&self.local.id, &n));
         let packet = encode_cookie_packet(CookieKind::PingAnswer, &pong);
-        tx.transmit(link, packet.len(), |slot| slot.copy_from_slice(&packet));
+        self.emit(now, link, &packet, tx);
         Ok(())
     }
 
@@ -248,23 +275,33 @@ impl Node {
         let Some(session) = peer.session_mut(serial) else {
             return;
         };
-        if session.on_authentic(now, which, highest, link, &mut self.rng) {
+        if session.on_authentic(now, which, highest, link) {
             peer.on_confirmed(now, serial, &self.local, &mut self.events);
+            self.add_all_relayed_paths(now, index);
         }
+        self.on_introduced(index, serial);
+        let Some(peer) = self.peers.get_mut(index) else {
+            return;
+        };
         peer.on_authentic(serial);
-        match Packet::decode(plaintext) {
-            Ok(Packet::Data(frames)) => self.handle_frames(arrival, frames, tun),
+        match Packet::decode_inside(plaintext) {
+            Ok(Packet::Data(frames)) => self.handle_frames(arrival, frames, tx, tun),
             Ok(Packet::Ping(cookie)) => {
-                if peer.session_mut(serial).is_some_and(|session| session.path.may_answer(now)) {
-                    self.send_cookie(now, at, link, CookieKind::PingAnswer, cookie, tx);
+                let Some(session) = peer.session_mut(serial) else {
+                    return;
+                };
+                session.on_pinged(now);
+                if session.path.may_answer(now) {
+                    self.send_cookie(now, at, link, CookieKind::PingAnswer, cookie, plaintext.len(), tx);
                 } else {
                     peer.drops.count(Dropped::RateLimited);
                 }
             }
             Ok(Packet::PingAnswer(cookie)) => {
-                if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(link, cookie)) {
+                if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(now, link, cookie)) {
                     peer.on_authentic(serial);
-                    self.events.push(Event::Moved { peer: index });
+                } else if let Some((number, rtt)) = peer.on_echo(now, cookie) {
+                    self.events.push(Event::Pong { peer: index, number, rtt, hop: hop::hop(link.remote) });
                 } else {
                     peer.drops.count(Dropped::Unexpected);
                 }
@@ -277,8 +314,14 @@ impl Node {
     }
 
     /// The frames of one data packet, then the records they completed.
-    fn handle_frames(&mut self, arrival: &Arrival, frames: Frames<'_>, tun: &mut impl TunSink) {
-        let Arrival { now, mark, at, epoch, .. } = *arrival;
+    fn handle_frames(
+        &mut self,
+        arrival: &Arrival,
+        frames: Frames<'_>,
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) {
+        let Arrival { now, link, mark, at, epoch, .. } = *arrival;
         let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
             return;
@@ -290,7 +333,8 @@ impl Node {
         let mtu = session.inner_mtu();
         let alone = (frames.remaining() == 1).then_some(arrival.len);
         let (routes, addresses) = (&self.routes, &self.addresses);
-        let mut delivery = Delivery { index, mark, routes, addresses, traffic, drops, tun, mtu, alone };
+        let mesh = Vec::new();
+        let mut delivery = Delivery { index, mark, routes, addresses, traffic, drops, tun, mtu, alone, mesh };
         let mut ended = None;
         let mut frames = frames;
         for frame in frames.by_ref() {
@@ -314,8 +358,16 @@ impl Node {
                 delivery.deliver(&record, Ecn::NotEct);
             }
         }
+        let mesh = delivery.mesh;
         if ended.is_none() {
             ended = self.handle_records(now, at, &control).err();
+        }
+        for frame in mesh {
+            if let Err(reason) = self.handle_mesh_frame(now, index, link, frame, tx, tun)
+                && let Some(peer) = self.peers.get_mut(index)
+            {
+                peer.drops.count(reason);
+            }
         }
         if let Some(reason) = ended {
             self.end_session(now, at, reason);
@@ -333,12 +385,22 @@ impl Node {
             let Some(session) = peer.session_mut(serial) else {
                 return Ok(());
             };
+            if session.is_confirmed() && session.takes_mesh() && self.handle_mesh_record(now, index, record) {
+                continue;
+            }
+            let Some(peer) = self.peers.get_mut(index) else {
+                return Ok(());
+            };
+            let Some(session) = peer.session_mut(serial) else {
+                return Ok(());
+            };
             let mut context = Context { now, local: &self.local, peer: &id, rng: &mut self.rng };
             match session.on_record(record, &mut context)? {
                 Outcome::Handled => {}
                 Outcome::Confirmed(ephemeral) => {
                     peer.on_finished(&ephemeral);
                     peer.on_confirmed(now, serial, &self.local, &mut self.events);
+                    self.add_all_relayed_paths(now, index);
                 }
                 Outcome::Superseded => peer.on_superseded(now, serial),
                 Outcome::Ignored => peer.drops.count(Dropped::Ignored),
@@ -351,7 +413,7 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(at.peer) {
             let disconnected = match reason {
                 Ended::PeerStopped => peer.remove_up_to(now, at.serial),
-                Ended::Expired | Ended::ClosedByPeer | Ended::Silent | Ended::Fault => peer.remove(now, at.serial),
+                Ended::Expired | Ended::Idle | Ended::ClosedByPeer | Ended::Silent | Ended::Fault => peer.remove(now, at.serial),
             };
             if disconnected {
                 self.events.push(Event::Disconnected { peer: at.peer, reason });

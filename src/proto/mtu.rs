@@ -19,6 +19,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::hop;
 use crate::wire::sealed::MAX_DATAGRAM;
 
 /// What every path carries; the limit never falls below.
@@ -120,7 +121,9 @@ impl PathMtu {
     /// ever asked.
     pub(crate) fn new(remote: SocketAddr, configured: usize) -> Self {
         let overhead = if remote.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-        let max = (configured.min(LARGEST) + OVERHEAD_V4).saturating_sub(overhead).max(BASE);
+        // Through a relay, one of two cables decides, and nobody knows which: what every path carries is enough.
+        let configured_here = if hop::is_relayed(remote) { BASE } else { configured };
+        let max = (configured_here.min(LARGEST) + OVERHEAD_V4).saturating_sub(overhead).max(BASE);
         Self {
             overhead,
             configured,

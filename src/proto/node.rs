@@ -4,13 +4,14 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::bucket::{PrefixBuckets, Rate};
 use super::command::{NodeConfig, NodeStatus};
 use super::event::{Drops, Event};
 use super::handshake::Local;
 use super::handshake::responder::Responder;
+use super::mesh::Mesh;
 use super::mtu::{BASE, LARGEST};
 use super::packing::Packing;
 use super::peers::PeerTable;
@@ -24,8 +25,6 @@ use crate::overlay::routes::RouteTable;
 
 /// Clear pings that are answered (PROTOCOL §8.4).
 const PINGS: Rate = Rate { per_second: 5, burst: 10 };
-/// Between the first hellos to the peers of the configuration.
-const GREETING_PACE: Duration = Duration::from_millis(10);
 
 /// A Handfast node without input and output. The contract of its methods stands in [`crate::proto`].
 #[derive(Debug)]
@@ -42,6 +41,7 @@ pub struct Node {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) dscp: OuterDscp,
     pub(super) packing: Packing,
+    pub(super) mesh: Mesh,
     /// Room for one datagram.
     pub(super) scratch: Box<[u8]>,
     pub(super) events: Vec<Event>,
@@ -51,7 +51,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that greets every peer whose address is known, ten milliseconds apart.
+    /// A node that greets its introducers: up to three peers whose address is known, and those with a keepalive, ten milliseconds apart. All others it reaches when packets want to.
     ///
     /// `rng` is the only source of its randomness: the same seed and the same inputs give the same bytes.
     pub fn new(config: NodeConfig, identity: IdentitySecret, mut rng: Rng, now: Instant) -> Self {
@@ -64,12 +64,16 @@ impl Node {
                 routes.insert(prefix, PeerIndex(index));
             }
         }
+        let peers = PeerTable::new(&config.peers, config.publishes);
+        let members = config.peers.iter().zip(0..).map(|(peer, index)| (PeerIndex(index), &peer.id));
+        let mesh = Mesh::new(now, &net, members, config.relay, &mut rng);
         let mut node = Self {
             local: Local::new(identity, net, config.prefers_aes, max_datagram),
+            mesh,
             responder: Responder::new(now, &mut rng),
             pings: PrefixBuckets::new(PINGS, &mut rng),
             rng,
-            peers: PeerTable::new(&config.peers, config.publishes),
+            peers,
             half_open: VecDeque::new(),
             routes,
             rules: config.channels,
@@ -82,15 +86,7 @@ impl Node {
             serials: 0,
             stopping: false,
         };
-        let mut at = now;
-        for index in node.peers.indexes() {
-            if let Some(peer) = node.peers.get_mut(index) {
-                peer.begin_attempt(at, &mut node.rng, &mut node.events);
-                node.peers.settle(now, index);
-                node.peers.wake(index);
-                at += GREETING_PACE;
-            }
-        }
+        node.take_up_standing(now);
         node
     }
 
@@ -106,7 +102,7 @@ impl Node {
 
     /// When [`Node::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [Some(self.responder.deadline()), self.peers.deadline()].into_iter().flatten().min()
+        [Some(self.responder.deadline()), Some(self.mesh.deadline()), self.peers.deadline()].into_iter().flatten().min()
     }
 
     /// Which peer an address belongs to.
@@ -116,7 +112,11 @@ impl Node {
 
     /// What an operator may see.
     pub fn status(&self, now: Instant) -> NodeStatus {
-        NodeStatus { peers: self.peers.iter().map(|peer| peer.status(now)).collect(), drops: self.drops.clone() }
+        NodeStatus {
+            peers: self.peers.iter().map(|peer| peer.status(now)).collect(),
+            drops: self.drops.clone(),
+            nat: self.mesh.nat(),
+        }
     }
 
     pub(super) fn next_serial(&mut self) -> Serial {

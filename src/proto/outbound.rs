@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::event::Dropped;
+use super::command::Step;
+use super::event::{Dropped, Event};
+use super::hop;
 use super::node::Node;
 use super::peer::Peer;
 use super::session::{KeepaliveKind, Lane, Serial, SessionRef};
@@ -13,8 +15,8 @@ use crate::ip::icmp;
 use crate::ip::packet::IpPacket;
 use crate::wire::data::{DATA_HEADER, DataWriter};
 use crate::wire::frame::{Frame, PART_OVERHEAD, UNRELIABLE_OVERHEAD};
-use crate::wire::hello::{CookieKind, encode_cookie_packet};
-use crate::wire::sealed::{HEADER, TAG};
+use crate::wire::hello::{COOKIE_PACKET_LEN, CookieKind, encode_cookie_packet};
+use crate::wire::sealed::{HEADER, MAX_PLAINTEXT, TAG};
 
 /// Datagrams with reliable frames that one peer may send before the next peer has its turn.
 const BURST: usize = 16;
@@ -164,8 +166,12 @@ impl Node {
         match session.seal(now, Lane::User, datagram, len) {
             Ok(total) => {
                 let link = session.path.link().bearing(class);
-                tx.transmit(link, total, |slot| slot.copy_from_slice(&datagram[..total]));
                 peer.traffic.tx_datagrams += 1;
+                if hop::is_relayed(link.remote) {
+                    let datagram = datagram[..total].to_vec();
+                    return self.emit(now, link, &datagram, tx);
+                }
+                tx.transmit(link, total, |slot| slot.copy_from_slice(&datagram[..total]));
             }
             Err(reason) => peer.drops.count(reason),
         }
@@ -174,9 +180,13 @@ impl Node {
     /// Sends what is due: hellos, control records, reliable data, checks, keepalives. To be called after every input until it returns false.
     pub fn poll_transmit(&mut self, now: Instant, tx: &mut impl TxSink) -> bool {
         self.flush(now, tx);
+        self.send_posted(now, tx);
         let Some(index) = self.peers.pop_ready() else {
             return false;
         };
+        self.tend_contact(now, index);
+        self.send_posted(now, tx);
+        self.send_mesh_frames(now, index, tx);
         self.send_hellos(now, index, tx);
         let serials: Vec<Serial> = match self.peers.get_mut(index) {
             Some(peer) => peer.sessions.iter().map(|session| session.serial).collect(),
@@ -185,7 +195,7 @@ impl Node {
         let mut more = false;
         for serial in serials {
             let at = SessionRef { peer: index, serial };
-            self.send_check(now, at, tx);
+            self.send_checks(now, at, tx);
             more |= self.send_reliable(now, at, tx);
             self.send_keepalive(now, at, tx);
         }
@@ -210,25 +220,43 @@ impl Node {
         let Some(greeting) = attempt.poll_greeting(now, &self.local, &peer.id, &endpoints, &mut self.rng) else {
             return;
         };
-        for to in greeting.to {
-            tx.transmit(Link::to(to), greeting.hello.len(), |slot| slot.copy_from_slice(&greeting.hello));
-        }
         peer.on_greeted(now, &mut self.events);
-    }
-
-    /// The sealed ping of a path check.
-    fn send_check(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {
-        let ping = self
-            .peers
-            .get_mut(at.peer)
-            .and_then(|peer| peer.session_mut(at.serial))
-            .and_then(|session| session.path.poll_ping(now));
-        if let Some((link, cookie)) = ping {
-            self.send_cookie(now, at, link, CookieKind::Ping, &cookie, tx);
+        for to in greeting.to {
+            self.emit(now, Link::to(to), &greeting.hello, tx);
         }
     }
 
-    /// A sealed ping, or the answer to one.
+    /// The sealed pings that choose and hold the paths of the session that is sent on.
+    fn send_checks(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {
+        loop {
+            let Some(peer) = self.peers.get_mut(at.peer).filter(|peer| peer.active() == Some(at.serial)) else {
+                return;
+            };
+            if let Some(moved) = peer.take_moved() {
+                let step = if moved.died { Step::Died(hop::hop(moved.from)) } else { Step::Moved(hop::hop(moved.to)) };
+                peer.contact().step(now, step);
+                if moved.died {
+                    peer.contact().step(now, Step::Moved(hop::hop(moved.to)));
+                }
+                peer.set_untold();
+                peer.on_authentic(at.serial);
+                self.events.push(Event::Moved { peer: at.peer });
+                self.peers.wake(at.peer);
+                continue;
+            }
+            if let Some((cookie, link)) = peer.poll_echo() {
+                self.send_cookie(now, at, link, CookieKind::Ping, &cookie, COOKIE_PACKET_LEN, tx);
+                continue;
+            }
+            let Some(session) = peer.session_mut(at.serial) else { return };
+            let Some(ping) = session.path.poll_ping(now, &mut self.rng) else { return };
+            let len = if ping.full { MAX_PLAINTEXT } else { COOKIE_PACKET_LEN };
+            self.send_cookie(now, at, ping.link, CookieKind::Ping, &ping.cookie, len, tx);
+        }
+    }
+
+    /// A sealed ping, or the answer to one, followed by zeros up to `len` bytes (PROTOCOL §8.2).
+    #[expect(clippy::too_many_arguments, reason = "what is sent, and where it goes")]
     pub(super) fn send_cookie(
         &mut self,
         now: Instant,
@@ -236,11 +264,14 @@ impl Node {
         link: Link,
         kind: CookieKind,
         cookie: &[u8; 32],
+        len: usize,
         tx: &mut impl TxSink,
     ) {
         let packet = encode_cookie_packet(kind, cookie);
+        let len = len.clamp(packet.len(), self.scratch.len() - HEADER - TAG);
         self.scratch[HEADER..HEADER + packet.len()].copy_from_slice(&packet);
-        self.send_scratch(now, at, Lane::Control, packet.len(), Some(link), tx);
+        self.scratch[HEADER + packet.len()..HEADER + len].fill(0);
+        self.send_scratch(now, at, Lane::Control, len, Some(link), tx);
     }
 
     /// Reliable frames and acknowledgements. True if more are due than one turn allows.
@@ -276,7 +307,7 @@ impl Node {
             return;
         };
         let interval = peer.keepalive_of(at.serial);
-        let Some(session) = peer.session_mut(at.serial).filter(|session| session.is_confirmed()) else {
+        let Some(session) = peer.session_mut(at.serial) else {
             return;
         };
         let Some(kind) = session.keepalive_due(now, interval) else {
@@ -324,11 +355,23 @@ impl Node {
         match session.seal(now, lane, &mut self.scratch, len) {
             Ok(total) => {
                 let link = link.unwrap_or_else(|| session.path.link());
+                peer.traffic.tx_datagrams += 1;
+                if hop::is_relayed(link.remote) {
+                    let datagram = self.scratch[..total].to_vec();
+                    return self.emit(now, link, &datagram, tx);
+                }
                 let datagram = &self.scratch[..total];
                 tx.transmit(link, total, |slot| slot.copy_from_slice(datagram));
-                peer.traffic.tx_datagrams += 1;
             }
             Err(reason) => peer.drops.count(reason),
+        }
+    }
+
+    /// Sends a whole datagram, directly or through a relay.
+    pub(super) fn emit(&mut self, now: Instant, link: Link, datagram: &[u8], tx: &mut impl TxSink) {
+        match hop::through(link.remote) {
+            Some((relay, tag)) => self.send_relayed(now, relay, tag, datagram, tx),
+            None => tx.transmit(link, datagram.len(), |slot| slot.copy_from_slice(datagram)),
         }
     }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::{Bucket, Rate};
-use super::command::{PeerConfig, PeerStatus, SessionStatus};
+use super::command::{PeerConfig, PeerStatus, SessionStatus, Step};
 use super::event::{Dropped, Drops, Ended, Event};
 use super::fitting::TOO_BIG;
 use super::handshake::Local;
 use super::handshake::initiator::Initiator;
+use super::hop;
+use super::mesh::{Contact, Seeking};
 use super::mtu::Probe;
-use super::session::{Serial, Session};
+use super::session::{Hold, Serial, Session};
 use super::waiting::{Backlog, Waiting};
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::envelope::{Counters, Traffic};
@@ -20,6 +22,15 @@ use crate::wire::record::CloseReason;
 
 /// Silence after sending, before a new handshake (PROTOCOL §8.3).
 const UNANSWERED: Duration = Duration::from_secs(15);
+/// A peer whose paths are all silent is searched again after this long.
+const SEARCH_AGAIN: Duration = Duration::from_secs(5);
+/// Where addresses are known, introducers are asked only if none of them has answered by then.
+const GREET_FIRST: Duration = Duration::from_millis(700);
+/// A standing peer that does not answer is left alone for so long, and twice as long each time.
+const AWAY: Duration = Duration::from_secs(30);
+const MAX_AWAY: Duration = Duration::from_secs(900);
+/// Introducers that say they know a peer.
+const KNOWN_BY: usize = 3;
 /// Hellos of one identity that are answered (PROTOCOL §4.3, step 7).
 const HELLOS: Rate = Rate { per_second: 1, burst: 10 };
 /// Confirmed sessions of one peer: the one sent on, and one that lingers.
@@ -40,8 +51,26 @@ pub(crate) struct Peer {
     keepalive: Option<Duration>,
     /// Where the last confirmed session had it: greeted besides the configured addresses.
     last_endpoint: Option<SocketAddr>,
+    /// Where it announced itself on the link.
+    nearby: Option<SocketAddr>,
     pub(crate) attempt: Option<Initiator>,
     stopped: bool,
+    /// A session is kept with it, to be introduced and found.
+    standing: bool,
+    /// It said that it relays.
+    relay: bool,
+    /// It has not been told what is new of this node.
+    untold: bool,
+    known_by: [Option<PeerIndex>; KNOWN_BY],
+    away_until: Option<Instant>,
+    times_away: u32,
+    /// All its paths were silent: it is searched again then.
+    search_at: Option<Instant>,
+    /// What there is to know of a peer with which this node has or wants to do.
+    contact: Option<Box<Contact>>,
+    /// As the peers list has it.
+    pub(super) listed: Option<(SocketAddr, bool)>,
+    pub(super) change: u32,
     pub(crate) sessions: Vec<Session>,
     /// The session that is sent on.
     active: Option<Serial>,
@@ -89,6 +118,17 @@ impl Peer {
             endpoints: config.endpoints.clone(),
             keepalive: config.keepalive,
             last_endpoint: None,
+            nearby: None,
+            standing: false,
+            relay: false,
+            untold: false,
+            known_by: [None; KNOWN_BY],
+            away_until: None,
+            times_away: 0,
+            search_at: None,
+            contact: None,
+            listed: None,
+            change: 0,
             attempt: None,
             stopped: false,
             sessions: Vec::new(),
@@ -114,14 +154,37 @@ impl Peer {
 
     /// Starts to greet the peer, unless that is under way, or has led to a session that is about to be confirmed, or its address is unknown.
     pub(crate) fn begin_attempt(&mut self, now: Instant, rng: &mut Rng, events: &mut impl Extend<Event>) {
-        if self.stopped || self.attempt.is_some() || self.sessions.iter().any(Session::is_pending) {
+        if self.stopped || self.sessions.iter().any(Session::is_pending) {
             return;
         }
-        if self.greetable().is_empty() {
-            self.ask_for_addresses(now, events);
+        let can_greet = !self.greetable().is_empty();
+        if self.attempt.is_none() {
+            if can_greet {
+                self.greet(now, rng);
+            } else {
+                self.ask_for_addresses(now, events);
+            }
+        }
+        self.seek(now, if can_greet { now + GREET_FIRST } else { now });
+    }
+
+    /// Starts to greet the peer where it may be, without asking anybody.
+    pub(crate) fn greet(&mut self, now: Instant, rng: &mut Rng) {
+        let addresses = self.greetable().len();
+        if self.stopped || self.attempt.is_some() || addresses == 0 || self.sessions.iter().any(Session::is_pending) {
             return;
         }
         self.attempt = Some(Initiator::new(now, rng));
+        self.contact().step(now, Step::Greeted(addresses));
+    }
+
+    /// Begins to ask introducers, at the given time.
+    fn seek(&mut self, now: Instant, at: Instant) {
+        let contact = self.contact();
+        if contact.seeking.is_none() {
+            contact.step(now, Step::Wanted);
+            contact.seeking = Some(Seeking::new(now, at));
+        }
     }
 
     /// Ends the attempt and begins no other: the node is shutting down.
@@ -132,8 +195,12 @@ impl Peer {
 
     /// The addresses to greet: where it was last, then the configured ones.
     pub(crate) fn greetable(&self) -> Vec<SocketAddr> {
-        let mut all: Vec<SocketAddr> = self.last_endpoint.into_iter().collect();
-        all.extend(self.endpoints.iter().filter(|&&endpoint| Some(endpoint) != self.last_endpoint));
+        let mut all: Vec<SocketAddr> = Vec::new();
+        for &address in self.nearby.iter().chain(&self.last_endpoint).chain(&self.endpoints) {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
         all
     }
 
@@ -153,8 +220,10 @@ impl Peer {
     }
 
     /// Whether something waits for a session.
-    fn wants_session(&self) -> bool {
-        !self.carries_user_data() && (!self.waiting.is_empty() || !self.backlog.is_empty() || self.keepalive.is_some())
+    fn wants_session(&self, now: Instant) -> bool {
+        let stands = self.standing && self.away_until.is_none_or(|until| now >= until);
+        let waits = !self.waiting.is_empty() || !self.backlog.is_empty();
+        !self.carries_user_data() && (waits || self.keepalive.is_some() || stands)
     }
 
     /// After a hello of the attempt was sent.
@@ -233,6 +302,13 @@ impl Peer {
     ) {
         self.attempt = None;
         self.traffic.sessions += 1;
+        (self.away_until, self.times_away, self.search_at, self.untold) = (None, 0, None, true);
+        let hop = self.session(serial).map(|session| hop::hop(session.path.remote()));
+        let contact = self.contact();
+        contact.on_new_session();
+        if let Some(hop) = hop {
+            contact.step(now, Step::Connected(hop));
+        }
         let first = self.active.is_none();
         self.activate(now, serial, local);
         while self.sessions.iter().filter(|session| session.is_confirmed()).count() > MAX_CONFIRMED {
@@ -252,8 +328,14 @@ impl Peer {
     /// A valid packet arrived on a session.
     pub(crate) fn on_authentic(&mut self, serial: Serial) {
         if self.active == Some(serial) {
-            self.last_endpoint = self.session(serial).map(|session| session.path.remote());
+            self.note_endpoint(serial);
         }
+    }
+
+    /// Where the peer is now will be greeted first when it is lost: an own address of it, not that of a relay.
+    fn note_endpoint(&mut self, serial: Serial) {
+        let remote = self.session(serial).map(|session| session.path.remote());
+        self.last_endpoint = remote.filter(|remote| !hop::is_relayed(*remote)).or(self.last_endpoint);
     }
 
     /// The peer, which holds the larger key, has left a session (PROTOCOL §7).
@@ -273,7 +355,7 @@ impl Peer {
         if let Some(left) = left.and_then(|left| self.session_mut(left)) {
             left.close(now, CloseReason::Superseded);
         }
-        self.last_endpoint = self.session(serial).map(|session| session.path.remote());
+        self.note_endpoint(serial);
         self.redeliver(now);
     }
 
@@ -347,10 +429,20 @@ impl Peer {
     }
 
     /// Timers of the peer, its attempt and its sessions.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, local: &Local, rng: &mut Rng, events: &mut Vec<Event>) {
+    ///
+    /// `keepalive` is between the pings to standing peers.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        keepalive: Duration,
+        local: &Local,
+        rng: &mut Rng,
+        events: &mut Vec<Event>,
+    ) {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now)) {
             self.attempt = None;
             self.forgive();
+            self.on_not_found(now);
             let lost = std::mem::take(&mut self.backlog).len() as u64;
             self.drops.count_many(Dropped::WaitedTooLong, lost);
             events.push(Event::Unreachable { peer: self.index });
@@ -359,8 +451,8 @@ impl Peer {
             .sessions
             .iter_mut()
             .filter_map(|session| {
-                let active = self.active == Some(session.serial);
-                let ended = session.handle_timeout(now, active, local, rng).err()?;
+                let hold = hold(self.active == Some(session.serial), self.standing, self.keepalive, keepalive);
+                let ended = session.handle_timeout(now, hold, local, rng).err()?;
                 Some((session.serial, session.is_pending(), ended))
             })
             .collect();
@@ -376,7 +468,11 @@ impl Peer {
         let expired = self.waiting.expire(now);
         self.drops.count_many(Dropped::WaitedTooLong, expired);
         let unanswered = self.unanswered_since().is_some_and(|since| now >= since + UNANSWERED);
-        if unanswered || retry || self.wants_session() {
+        let lost = self.lost_at().is_some_and(|at| now >= at);
+        if lost {
+            self.search_at = Some(now + SEARCH_AGAIN);
+        }
+        if unanswered || retry || lost || self.wants_session(now) {
             self.begin_attempt(now, rng, events);
         }
         if unanswered && self.attempt.is_none() {
@@ -391,17 +487,23 @@ impl Peer {
     }
 
     /// The earliest moment at which a timer of this peer has something to do.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, keepalive: Duration) -> Option<Instant> {
         let unanswered = self.unanswered_since().filter(|_| self.attempt.is_none()).map(|since| since + UNANSWERED);
-        let sessions = self
-            .sessions
-            .iter()
-            .map(|session| session.deadline(self.active == Some(session.serial), self.keepalive))
-            .min();
-        [self.attempt.as_ref().map(Initiator::deadline), unanswered, sessions, self.waiting.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let hold = |session: &Session| {
+            hold(self.active == Some(session.serial), self.standing, self.keepalive, keepalive)
+        };
+        let sessions = self.sessions.iter().map(|session| session.deadline(hold(session))).min();
+        let contact = self.contact.as_ref().and_then(|contact| contact.deadline());
+        let attempt = self.attempt.as_ref().map(Initiator::deadline);
+        let idle = self.attempt.is_none() && !self.carries_user_data();
+        let stands = self.away_until.filter(|_| self.standing && idle);
+        [attempt, unanswered, sessions, self.waiting.deadline(), contact, self.lost_at(), stands].into_iter().flatten().min()
+    }
+
+    /// When the silence of all paths makes it worth looking for another way.
+    fn lost_at(&self) -> Option<Instant> {
+        let lost = self.session(self.active?)?.path.lost_at()?;
+        Some(self.search_at.map_or(lost, |again| lost.max(again)))
     }
 
     /// Since user data was sent that nothing has answered, on whichever session.
@@ -440,6 +542,11 @@ impl Peer {
         self.session_mut(active)?.poll_probe(now)
     }
 
+    /// Traffic has moved to another path since this was asked last.
+    pub(crate) fn take_moved(&mut self) -> Option<super::path::Moved> {
+        self.sessions.iter_mut().filter_map(Session::take_moved).last()
+    }
+
     /// Whether a host may be told once more that a packet was too large.
     pub(crate) fn may_tell_size(&mut self, now: Instant) -> bool {
         self.sizes_told.take(now, TOO_BIG)
@@ -472,6 +579,9 @@ impl Peer {
         let (mut traffic, mut drops) = (self.traffic, self.drops.clone());
         self.counters.add_to(&mut traffic);
         self.counters.drops.add_to(&mut drops);
+        let paths = self.active.and_then(|active| self.session(active)).map(|session| session.path.status(now));
+        let steps = self.contact.iter().flat_map(|contact| contact.steps());
+        let steps = steps.map(|(at, step)| (now.saturating_duration_since(at), step)).collect();
         let confirmed = self.sessions.iter().filter(|session| session.is_confirmed());
         let last_received =
             confirmed.map(|session| Some(session.activity.received())).fold(self.last_received, Option::max);
@@ -482,7 +592,167 @@ impl Peer {
             traffic,
             last_received: last_received.map(|at| now.saturating_duration_since(at)),
             waiting: self.waiting.len(),
+            is_standing: self.standing,
+            is_relay: self.relay,
+            known_by: self.known_by(),
+            paths: paths.unwrap_or_default(),
+            steps,
             drops,
         }
+    }
+}
+
+/// What is wanted of one session.
+fn hold(active: bool, standing: bool, configured: Option<Duration>, keepalive: Duration) -> Hold {
+    Hold { active, standing: standing.then_some(keepalive), keepalive: configured }
+}
+
+/// The peer among others (PROTOCOL §12).
+impl Peer {
+    /// What is known of it, if anything is.
+    pub(crate) fn contact_mut(&mut self) -> Option<&mut Contact> {
+        self.contact.as_deref_mut()
+    }
+
+    /// What is known of it; from now on there is something.
+    pub(crate) fn contact(&mut self) -> &mut Contact {
+        self.contact.get_or_insert_default()
+    }
+
+    /// The session that is sent on, if the peer has lists, introductions and relays.
+    pub(crate) fn mesh_session(&mut self) -> Option<&mut Session> {
+        let active = self.active?;
+        self.session_mut(active).filter(|session| session.is_confirmed() && session.takes_mesh())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// There is a session, and it works: there is nothing to search for.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.stopped || self.carries_user_data() && self.lost_at().is_none() && self.search_at.is_none()
+    }
+
+    pub(crate) fn is_greeting(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    pub(crate) fn is_seeking(&self) -> bool {
+        self.contact.as_ref().is_some_and(|contact| contact.seeking.is_some())
+    }
+
+    /// The newest session, confirmed or not.
+    pub(crate) fn newest_session(&mut self) -> Option<&mut Session> {
+        self.sessions.last_mut()
+    }
+
+    pub(crate) fn has_endpoints(&self) -> bool {
+        !self.endpoints.is_empty()
+    }
+
+    /// The configuration wants a session with it at all times.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keepalive.is_some()
+    }
+
+    pub(crate) fn is_standing(&self) -> bool {
+        self.standing
+    }
+
+    /// True if that is news.
+    pub(crate) fn set_standing(&mut self, standing: bool) -> bool {
+        std::mem::replace(&mut self.standing, standing) != standing
+    }
+
+    pub(crate) fn is_relay(&self) -> bool {
+        self.relay
+    }
+
+    /// True if it was none before and is one now.
+    pub(crate) fn set_relay(&mut self, relay: bool) -> bool {
+        !std::mem::replace(&mut self.relay, relay) && relay
+    }
+
+    /// Something of this node is new to it.
+    pub(crate) fn set_untold(&mut self) {
+        self.untold = true;
+    }
+
+    pub(crate) fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// It does not seem to know what it was told.
+    pub(crate) fn forget_told(&mut self) {
+        self.contact().on_new_session();
+        self.untold = true;
+    }
+
+    /// Where it announced itself. True if that is news.
+    pub(crate) fn set_nearby(&mut self, address: SocketAddr) -> bool {
+        self.nearby.replace(address) != Some(address)
+    }
+
+    /// There is one more address to greet: at once, if it is being greeted or wanted.
+    pub(crate) fn on_new_address(&mut self, now: Instant, rng: &mut Rng) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.on_new_endpoints(now);
+        } else if self.is_seeking() && !self.stopped && !self.sessions.iter().any(Session::is_pending) {
+            self.attempt = Some(Initiator::new(now, rng));
+        }
+    }
+
+    /// An introducer says whether it has a session with it.
+    pub(crate) fn on_known_by(&mut self, introducer: PeerIndex, known: bool) {
+        let mut list: Vec<PeerIndex> = self.known_by.into_iter().flatten().filter(|by| *by != introducer).collect();
+        if known {
+            list.insert(0, introducer);
+        }
+        let mut list = list.into_iter();
+        self.known_by = std::array::from_fn(|_| list.next());
+    }
+
+    /// The introducers that say they have a session with it.
+    pub(crate) fn known_by(&self) -> Vec<PeerIndex> {
+        self.known_by.into_iter().flatten().collect()
+    }
+
+    /// Until when a standing peer is left alone.
+    pub(crate) fn away_until(&self) -> Option<Instant> {
+        self.away_until
+    }
+
+    pub(crate) fn forget_away(&mut self) {
+        (self.away_until, self.times_away) = (None, 0);
+    }
+
+    /// Nobody and nothing has led to it.
+    pub(crate) fn on_not_found(&mut self, now: Instant) {
+        let wait = AWAY.saturating_mul(1 << self.times_away.min(8)).min(MAX_AWAY);
+        self.times_away = self.times_away.saturating_add(1);
+        self.away_until = Some(now + wait);
+    }
+
+    /// The operator wants to know how long a ping takes.
+    pub(crate) fn ask_echo(&mut self, now: Instant, number: u32, rng: &mut Rng) {
+        let Some(link) = self.active.and_then(|active| self.session(active)).map(|session| session.path.link()) else { return };
+        self.contact().ask_echo(now, number, link, rng.bytes());
+    }
+
+    /// A ping that the operator wants and that has not left.
+    pub(crate) fn poll_echo(&mut self) -> Option<([u8; 32], Link)> {
+        self.contact_mut()?.poll_echo()
+    }
+
+    /// The answer to one of them: its number, and how long it took.
+    pub(crate) fn on_echo(&mut self, now: Instant, cookie: &[u8; 32]) -> Option<(u32, Duration)> {
+        self.contact_mut()?.on_echo(now, cookie)
+    }
+
+    /// As others are told of it: where it is and whether it relays.
+    pub(crate) fn to_list(&mut self) -> Option<(SocketAddr, bool)> {
+        let relay = self.relay;
+        self.mesh_session().map(|session| (session.path.remote(), relay))
     }
 }

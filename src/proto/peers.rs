@@ -26,6 +26,14 @@ pub(crate) struct PeerTable {
     ready: VecDeque<PeerIndex>,
     /// Of which something else is published than before; `None` where nothing is published at all.
     published: Option<BTreeSet<PeerIndex>>,
+    /// Peers with a session that is sent on, and those that are searched for.
+    connected: BTreeSet<PeerIndex>,
+    seeking: BTreeSet<PeerIndex>,
+    /// By the last change of what others are told of them.
+    changed: BTreeMap<u32, PeerIndex>,
+    changes: u32,
+    /// Between the pings to standing peers.
+    pub(crate) keepalive: Duration,
 }
 
 impl PeerTable {
@@ -41,6 +49,11 @@ impl PeerTable {
             schedule: BTreeSet::new(),
             ready: VecDeque::new(),
             published: publishes.then(BTreeSet::new),
+            connected: BTreeSet::new(),
+            seeking: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            changes: 0,
+            keepalive: Duration::from_secs(25),
         }
     }
 
@@ -103,7 +116,17 @@ impl PeerTable {
         {
             published.insert(index);
         }
-        if let Some(deadline) = peer.deadline()
+        let listed = peer.to_list();
+        if peer.listed != listed {
+            peer.listed = listed;
+            self.changed.remove(&peer.change);
+            self.changes += 1;
+            peer.change = self.changes;
+            self.changed.insert(self.changes, index);
+        }
+        put(&mut self.connected, index, peer.is_connected());
+        put(&mut self.seeking, index, peer.is_seeking());
+        if let Some(deadline) = peer.deadline(self.keepalive)
             && peer.scheduled.is_none_or(|scheduled| deadline < scheduled)
         {
             if let Some(old) = peer.scheduled {
@@ -113,6 +136,21 @@ impl PeerTable {
             peer.scheduled = Some(at);
             self.schedule.insert((at, index));
         }
+    }
+
+    /// Peers with a session that is sent on.
+    pub(crate) fn connected(&self) -> Vec<PeerIndex> {
+        self.connected.iter().copied().collect()
+    }
+
+    /// Peers that are searched for.
+    pub(crate) fn seeking(&self) -> Vec<PeerIndex> {
+        self.seeking.iter().copied().collect()
+    }
+
+    /// Peers of which others are told something else than at change `version`, in the order of their changes.
+    pub(crate) fn changed_since(&self, version: u32) -> impl Iterator<Item = (u32, PeerIndex)> + '_ {
+        self.changed.range(version.saturating_add(1)..).map(|(&change, &index)| (change, index))
     }
 
     /// The next peer of which something else is published than before.
@@ -155,5 +193,13 @@ impl PeerTable {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.schedule.first().map(|&(at, _)| at)
+    }
+}
+
+fn put(set: &mut BTreeSet<PeerIndex>, index: PeerIndex, belongs: bool) {
+    if belongs {
+        set.insert(index);
+    } else {
+        set.remove(&index);
     }
 }

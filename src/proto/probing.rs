@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::bucket::{Bucket, Rate};
 use super::event::Dropped;
+use super::hop;
 use super::mtu::Probe;
 use super::node::Node;
 use super::session::{Lane, SessionRef};
@@ -110,6 +111,11 @@ impl Node {
             Ok(total) => {
                 let link = session.path.link();
                 let datagram = &self.scratch[..total];
+                if hop::is_relayed(link.remote) {
+                    let datagram = datagram.to_vec();
+                    peer.traffic.tx_datagrams += 1;
+                    return self.emit(now, link, &datagram, tx);
+                }
                 tx.transmit(link, total, |slot| slot.copy_from_slice(datagram));
                 peer.traffic.tx_datagrams += 1;
             }

@@ -15,7 +15,9 @@ impl Peer {
     /// What is published of this peer now.
     pub(crate) fn published(&self) -> Published {
         let confirmed = || self.sessions.iter().filter(|session| session.is_confirmed());
-        let sending = confirmed().find(|session| Some(session.serial) == self.active());
+        // What goes through a relay is sealed twice, which is the node's business.
+        let mut sending = confirmed().filter(|session| !session.path.is_relayed());
+        let sending = sending.find(|session| Some(session.serial) == self.active());
         Published {
             sending: sending.map(|session| session.to_send(&self.counters)),
             receiving: confirmed().flat_map(|session| session.to_receive(&self.counters)).collect(),

@@ -11,9 +11,17 @@ impl Node {
     /// Lets every timer that is due act. What it wants to send waits for [`Node::poll_transmit`], which must follow.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.responder.handle_timeout(now, &mut self.rng);
+        if now >= self.mesh.deadline() {
+            self.tend_mesh(now);
+        }
+        let keepalive = self.mesh.keepalive;
         for index in self.peers.take_due(now) {
             if let Some(peer) = self.peers.get_mut(index) {
-                peer.handle_timeout(now, &self.local, &mut self.rng, &mut self.events);
+                let was_away = peer.away_until();
+                peer.handle_timeout(now, keepalive, &self.local, &mut self.rng, &mut self.events);
+                if peer.is_standing() && peer.away_until() != was_away {
+                    self.on_away(now);
+                }
                 // Settled when it has sent what is due; else the deadline just passed would be scheduled again.
                 self.peers.wake(index);
             }
@@ -30,6 +38,15 @@ impl Node {
                 }
             }
             Command::TooBig { remote, len } => self.on_too_big(now, remote, len),
+            Command::SetLocal { addresses } => self.set_local(now, addresses),
+            Command::NetworkChanged => self.on_network_changed(now),
+            Command::Announced { from, datagram } => self.on_announced(now, from, &datagram),
+            Command::Ping { peer: index, number } => {
+                if let Some(peer) = self.peers.get_mut(index).filter(|_| !self.stopping) {
+                    peer.ask_echo(now, number, &mut self.rng);
+                    self.settle(now, index);
+                }
+            }
             Command::Shutdown => self.shut_down(now),
         }
     }

@@ -21,6 +21,11 @@ pub const UNRELIABLE_OVERHEAD: usize = PREFIX + LENGTH;
 /// Bytes of a part frame besides its data.
 pub const PART_OVERHEAD: usize = PREFIX + 4 + 1 + 1 + LENGTH;
 
+/// Bytes of a relayed frame besides its datagram.
+pub const RELAYED_OVERHEAD: usize = PREFIX + 1 + 8 + LENGTH;
+/// Bytes of a relayed_part frame besides its data.
+pub const RELAYED_PART_OVERHEAD: usize = RELAYED_OVERHEAD + 4 + 1 + 1;
+
 /// Bytes of a probe answer.
 pub const PROBE_ANSWER_LEN: usize = PREFIX + 4 + 2;
 
@@ -36,6 +41,8 @@ mod kind {
     pub(super) const PARTIAL_DATA: u8 = 0x11;
     pub(super) const PROBE: u8 = 0x12;
     pub(super) const PROBE_ANSWER: u8 = 0x13;
+    pub(super) const RELAYED: u8 = 0x14;
+    pub(super) const RELAYED_PART: u8 = 0x15;
 }
 
 /// One frame of a data packet.
@@ -61,7 +68,7 @@ pub enum Frame<'a> {
         /// At most 65535 bytes.
         data: &'a [u8],
     },
-    /// 0x03: reserved for introductions (PROTOCOL §12).
+    /// 0x03: what has changed in the list of members that the receiver has sessions with? (PROTOCOL §12.2)
     PeersListRequest {
         /// `id`.
         channel: u8,
@@ -70,7 +77,7 @@ pub enum Frame<'a> {
         /// `ack number`.
         ack: u32,
     },
-    /// 0x04: reserved for introductions (PROTOCOL §12).
+    /// 0x04: the sender wants to reach `target` (PROTOCOL §12.3).
     IntroductionRequest {
         /// `id`.
         channel: u8,
@@ -80,12 +87,12 @@ pub enum Frame<'a> {
         ack: u32,
         /// X25519 key of whoever asks.
         ephemeral: &'a [u8; 32],
-        /// The node that is asked for.
+        /// The member that the receiver of the introduction is to reach, or that a request asks for.
         target: PeerId,
         /// The signature of whoever asks, not verified.
         signature: &'a [u8; 64],
     },
-    /// 0x05: reserved for introductions (PROTOCOL §12).
+    /// 0x05: `target` wants to reach the receiver (PROTOCOL §12.3).
     Introduction {
         /// `id`.
         channel: u8,
@@ -95,7 +102,7 @@ pub enum Frame<'a> {
         ack: u32,
         /// X25519 key of whoever asks.
         ephemeral: &'a [u8; 32],
-        /// The node that is asked for.
+        /// The member that the receiver of the introduction is to reach, or that a request asks for.
         target: PeerId,
         /// The signature of whoever asks, not verified.
         signature: &'a [u8; 64],
@@ -104,7 +111,7 @@ pub enum Frame<'a> {
         /// UDP port at `address`.
         port: u16,
     },
-    /// 0x06: reserved for introductions (PROTOCOL §12).
+    /// 0x06: what became of an introduction (PROTOCOL §12.3).
     IntroductionAck {
         /// `id`.
         channel: u8,
@@ -151,6 +158,34 @@ pub enum Frame<'a> {
         /// Length of the datagram in which the probe came.
         size: u16,
     },
+    /// 0x14: a datagram of one member for another (PROTOCOL §12.6).
+    Relayed {
+        /// `id`.
+        channel: u8,
+        /// 1 if the receiver is to send it on, 0 if it is for the receiver.
+        hops: u8,
+        /// Whom it is for if it is to be sent on, else whom it is from.
+        tag: u64,
+        /// One packet of the protocol.
+        datagram: &'a [u8],
+    },
+    /// 0x15: a piece of one (PROTOCOL §12.6).
+    RelayedPart {
+        /// `id`.
+        channel: u8,
+        /// As in [`Frame::Relayed`].
+        hops: u8,
+        /// As in [`Frame::Relayed`].
+        tag: u64,
+        /// Which datagram.
+        number: u32,
+        /// Which piece of it.
+        index: u8,
+        /// How many pieces it has.
+        count: u8,
+        /// The piece.
+        data: &'a [u8],
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -196,6 +231,15 @@ impl<'a> Frame<'a> {
                 let number = reader.u32("number")?;
                 Ok(Self::ProbeAnswer { channel, number, size: reader.u16("size")? })
             }
+            kind::RELAYED => {
+                let (hops, tag) = (reader.u8("hops")?, reader.u64("tag")?);
+                Ok(Self::Relayed { channel, hops, tag, datagram: data(reader)? })
+            }
+            kind::RELAYED_PART => {
+                let (hops, tag) = (reader.u8("hops")?, reader.u64("tag")?);
+                let (number, index, count) = (reader.u32("number")?, reader.u8("index")?, reader.u8("count")?);
+                Ok(Self::RelayedPart { channel, hops, tag, number, index, count, data: data(reader)? })
+            }
             _ => Err(DecodeError::Value("frame type")),
         }
     }
@@ -212,6 +256,8 @@ impl<'a> Frame<'a> {
             Self::Part { data, .. } => PART_OVERHEAD + data.len(),
             Self::Probe { .. } => PREFIX + 4,
             Self::ProbeAnswer { .. } => PROBE_ANSWER_LEN,
+            Self::Relayed { datagram, .. } => RELAYED_OVERHEAD + datagram.len(),
+            Self::RelayedPart { data, .. } => RELAYED_PART_OVERHEAD + data.len(),
         }
     }
 
@@ -264,6 +310,18 @@ impl<'a> Frame<'a> {
                 writer.put(&[channel, kind::PROBE_ANSWER])?;
                 writer.u32(number)?;
                 writer.u16(size)
+            }
+            Self::Relayed { channel, hops, tag, datagram } => {
+                writer.put(&[channel, kind::RELAYED, hops])?;
+                writer.put(&tag.to_be_bytes())?;
+                put_data(writer, datagram)
+            }
+            Self::RelayedPart { channel, hops, tag, number, index, count, data } => {
+                writer.put(&[channel, kind::RELAYED_PART, hops])?;
+                writer.put(&tag.to_be_bytes())?;
+                writer.u32(number)?;
+                writer.put(&[index, count])?;
+                put_data(writer, data)
             }
         }
     }

@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod data;
 pub mod frame;
 pub mod hello;
+pub mod member;
 pub mod packet;
 pub mod record;
 pub mod sealed;

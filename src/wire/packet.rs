@@ -2,7 +2,7 @@
 
 use super::cursor::{DecodeError, Reader};
 use super::data::Frames;
-use super::hello::Hello;
+use super::hello::{COOKIE_PACKET_LEN, Hello};
 use super::sealed::SealedHeader;
 
 /// `ver`, the first byte of every packet (PROTOCOL §1).
@@ -62,6 +62,24 @@ impl<'a> Packet<'a> {
             kind::DATA => reader.u8("number").map(|number| Self::Data(Frames::new(number, reader.rest()))),
             kind::SEALED => SealedHeader::decode(reader).map(Self::Sealed),
             _ => Err(DecodeError::Value("type")),
+        }
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// Decodes what was inside an envelope: there, a ping and its answer may be followed by zeros, which say how long a datagram the path carries (PROTOCOL §8.2).
+    ///
+    /// # Errors
+    /// As [`Packet::decode`].
+    pub fn decode_inside(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        match bytes.split_at_checked(COOKIE_PACKET_LEN) {
+            Some((ping @ [VERSION, kind::PING | kind::PING_ANSWER, ..], padding)) if !padding.is_empty() => {
+                if padding.iter().any(|&byte| byte != 0) {
+                    return Err(DecodeError::Value("padding"));
+                }
+                Self::decode(ping)
+            }
+            Some(_) | None => Self::decode(bytes),
         }
     }
 }

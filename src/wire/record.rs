@@ -1,6 +1,9 @@
 //! Control records: what the two ends of a session say to each other on channel 0 (PROTOCOL §9.3).
 
+use std::net::SocketAddr;
+
 use super::cursor::{DecodeError, Reader};
+use super::member::{self, Candidates, Entries, Keys};
 
 /// The longest control record, its type included.
 pub const MAX_RECORD: usize = 8192;
@@ -12,6 +15,10 @@ mod kind {
     pub(super) const REKEY: u8 = 0x03;
     pub(super) const REKEY_ANSWER: u8 = 0x04;
     pub(super) const CLOSE: u8 = 0x05;
+    pub(super) const PEERS_LIST: u8 = 0x06;
+    pub(super) const FIND: u8 = 0x07;
+    pub(super) const ABOUT: u8 = 0x08;
+    pub(super) const CANDIDATES: u8 = 0x09;
 }
 
 /// One control record, without the length before it.
@@ -53,6 +60,28 @@ pub enum Record<'a> {
     },
     /// 0x05: the sender has erased the session.
     Close(CloseReason),
+    /// 0x06: members that the sender knows (PROTOCOL §12.2).
+    PeersList {
+        /// The list up to this change is known after this page.
+        version: u32,
+        /// [`member::MORE`], [`member::FOUND`].
+        flags: u8,
+        /// Up to 32.
+        entries: Entries<'a>,
+    },
+    /// 0x07: where are these members? (PROTOCOL §12.2)
+    Find(Keys<'a>),
+    /// 0x08: what the sender is, and where it sees the receiver (PROTOCOL §12.2).
+    About {
+        /// 0x01 it relays, 0x02 it introduces.
+        flags: u8,
+        /// `N` of the sender.
+        nonce: &'a [u8; 16],
+        /// Where the sender sees the receiver.
+        seen: SocketAddr,
+    },
+    /// 0x09: where the sender may be reached besides (PROTOCOL §12.2).
+    Candidates(Candidates<'a>),
     /// A record of a later edition, by its type: to be skipped and counted.
     Unknown(u8),
 }
@@ -82,6 +111,16 @@ impl<'a> Record<'a> {
                 let reason = CloseReason::from_byte(reader.u8("reason")?).ok_or(DecodeError::Value("reason"))?;
                 (Self::Close(reason), "close")
             }
+            kind::PEERS_LIST => {
+                let (version, flags) = (reader.u32("version")?, reader.u8("flags")?);
+                return Ok(Self::PeersList { version, flags, entries: Entries::decode(reader.rest())? });
+            }
+            kind::FIND => return Keys::decode(reader.rest()).map(Self::Find),
+            kind::ABOUT => {
+                let (flags, nonce) = (reader.u8("flags")?, reader.array("nonce")?);
+                (Self::About { flags, nonce, seen: member::address(&mut reader)? }, "about")
+            }
+            kind::CANDIDATES => return Candidates::decode(reader.rest()).map(Self::Candidates),
             unknown => return Ok(Self::Unknown(unknown)),
         };
         reader.finish(name)?;
@@ -98,6 +137,16 @@ impl<'a> Record<'a> {
                 [&[kind::REKEY_ANSWER][..], ephemeral, ct, signature].concat()
             }
             Self::Close(reason) => vec![kind::CLOSE, reason.byte()],
+            Self::PeersList { version, flags, entries } => {
+                [&[kind::PEERS_LIST][..], &version.to_be_bytes(), &[flags], entries.bytes()].concat()
+            }
+            Self::Find(keys) => [&[kind::FIND][..], keys.bytes()].concat(),
+            Self::About { flags, nonce, seen } => {
+                let mut bytes = [&[kind::ABOUT, flags][..], nonce].concat();
+                member::put_address(&mut bytes, seen);
+                bytes
+            }
+            Self::Candidates(candidates) => [&[kind::CANDIDATES][..], candidates.bytes()].concat(),
             Self::Unknown(unknown) => vec![unknown],
         }
     }

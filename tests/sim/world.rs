@@ -304,6 +304,7 @@ impl World {
             publishes: false,
             dscp: OuterDscp::default(),
             max_datagram: self.hosts[host].max_datagram,
+            relay: None,
         };
         self.start_with(host, config);
     }

@@ -382,6 +382,14 @@ impl Channels {
         }
     }
 
+    /// Packets take another path from now on, because nothing arrived on the old one: what is under way is sent again at once.
+    pub fn on_new_path(&mut self, now: Instant) {
+        self.settle(now);
+        for lost in self.recovery.on_new_path(now) {
+            self.on_lost(now, lost);
+        }
+    }
+
     /// When [`Channels::handle_timeout`] has something to do; `None` while nothing is outstanding. What is due already, see
     /// [`Channels::has_due`], is not a matter of time and not in here.
     pub fn deadline(&self) -> Option<Instant> {

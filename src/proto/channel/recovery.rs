@@ -203,6 +203,14 @@ impl Recovery {
         lost
     }
 
+    /// Gives everything up that is under way: it went where nothing arrives any more. No congestion is seen in that.
+    pub(super) fn on_new_path(&mut self, now: Instant) -> Vec<Transmission> {
+        (self.tail, self.progress, self.doublings) = ([None; 2], now, 0);
+        self.congestion.on_idle();
+        self.reduced_at = self.next;
+        std::mem::take(&mut self.under_way).into_values().collect()
+    }
+
     /// Counts an expiry of the probe of a closed window, while that is all there is to wait for.
     pub(super) fn on_window_probe(&mut self) {
         if self.under_way.is_empty() {

@@ -121,6 +121,11 @@ impl Initiator {
         Ok(())
     }
 
+    /// Whether a second hello went there.
+    pub(crate) fn awaits_answer_from(&self, from: SocketAddr) -> bool {
+        self.second.as_ref().is_some_and(|second| second.to == from)
+    }
+
     /// Whether the cost of looking at one more answer may be spent now.
     pub(crate) fn may_examine(&mut self, now: Instant, from: SocketAddr) -> Result<(), Dropped> {
         if self.second.as_ref().is_none_or(|second| second.to != from) {
@@ -138,16 +143,7 @@ impl Initiator {
         answer: &Hello<'_>,
     ) -> Result<Answered, Dropped> {
         let second = self.second.as_ref().ok_or(Dropped::Unexpected)?;
-        if answer.identity() != *peer {
-            return Err(Dropped::BadAnswer);
-        }
-        let shared = self.ephemeral.agree(answer.ephemeral()).map_err(|_| Dropped::WeakKey)?;
-        let epoch = Epoch0::derive(&local.net, &second.hash, answer.ephemeral(), peer, answer.signature(), &shared);
-        epoch.verify_confirmation(answer.cookie()).map_err(|_| Dropped::BadAnswer)?;
-        local
-            .net
-            .verify_answer(peer, &local.id, answer.ephemeral(), &second.hash, answer.signature())
-            .map_err(|_| Dropped::BadSignature)?;
+        let epoch = verify(&self.ephemeral, &second.hash, local, peer, answer)?;
         Ok(Answered { epoch, rtt: now.saturating_duration_since(second.sent_at) })
     }
 
@@ -219,6 +215,27 @@ impl Initiator {
     pub(crate) fn transmissions(&self) -> u32 {
         self.transmissions
     }
+}
+
+/// Checks a hello answer of `peer` to whatever had hash `h_I` and carried the public half of `ephemeral` (PROTOCOL §4.4).
+pub(crate) fn verify(
+    ephemeral: &EphemeralSecret,
+    hash: &[u8; 32],
+    local: &Local,
+    peer: &PeerId,
+    answer: &Hello<'_>,
+) -> Result<Epoch0, Dropped> {
+    if answer.identity() != *peer {
+        return Err(Dropped::BadAnswer);
+    }
+    let shared = ephemeral.agree(answer.ephemeral()).map_err(|_| Dropped::WeakKey)?;
+    let epoch = Epoch0::derive(&local.net, hash, answer.ephemeral(), peer, answer.signature(), &shared);
+    epoch.verify_confirmation(answer.cookie()).map_err(|_| Dropped::BadAnswer)?;
+    local
+        .net
+        .verify_answer(peer, &local.id, answer.ephemeral(), hash, answer.signature())
+        .map_err(|_| Dropped::BadSignature)?;
+    Ok(epoch)
 }
 
 /// The two halves of a cookie field: `ck | ct` (PROTOCOL §4.2).

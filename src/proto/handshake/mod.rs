@@ -19,6 +19,8 @@ pub(crate) const CAP_PROBES: u32 = 0x0000_0004;
 
 /// The peer computes transport checksums that were left out (PROTOCOL §11.5).
 pub(crate) const CAP_PARTIAL: u32 = 0x0000_0008;
+/// The peer has paths, lists, introductions and relays (PROTOCOL §8.7, §12).
+pub(crate) const CAP_MESH: u32 = 0x0000_0010;
 
 /// What every handshake of this node needs to know of itself.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn new(identity: IdentitySecret, net: Net, prefers_aes: bool, max_datagram: usize) -> Self {
-        let caps = CAP_PARTS | CAP_PROBES | CAP_PARTIAL | if prefers_aes { CAP_AES } else { 0 };
+        let caps = CAP_PARTS | CAP_PROBES | CAP_PARTIAL | CAP_MESH | if prefers_aes { CAP_AES } else { 0 };
         Self { id: identity.id(), identity, net, caps, max_datagram }
     }
 }

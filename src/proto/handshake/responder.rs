@@ -122,13 +122,22 @@ pub(crate) fn verify_hello(local: &Local, hello: &Hello<'_>) -> Result<(), Dropp
 
 /// Makes the answer to a hello whose signature was verified (PROTOCOL §4.4).
 pub(crate) fn answer(local: &Local, hello: &Hello<'_>, rng: &mut Rng) -> Result<Accepted, Dropped> {
-    let initiator: PeerId = hello.identity();
+    answer_to(local, &hello.identity(), hello.ephemeral(), &hello_hash(hello.bytes()), rng)
+}
+
+/// Makes the answer to whatever began the handshake with hash `h_I`: a hello, or an introduction (PROTOCOL §12.3).
+pub(crate) fn answer_to(
+    local: &Local,
+    initiator: &PeerId,
+    theirs: &[u8; 32],
+    hash: &[u8; 32],
+    rng: &mut Rng,
+) -> Result<Accepted, Dropped> {
     let ephemeral = EphemeralSecret::generate(rng);
     let public = ephemeral.public();
-    let shared = ephemeral.agree(hello.ephemeral()).map_err(|_| Dropped::WeakKey)?;
-    let hash = hello_hash(hello.bytes());
-    let signature = local.net.sign_answer(&local.identity, &initiator, &public, &hash);
-    let epoch = Epoch0::derive(&local.net, &hash, &public, &local.id, &signature, &shared);
+    let shared = ephemeral.agree(theirs).map_err(|_| Dropped::WeakKey)?;
+    let signature = local.net.sign_answer(&local.identity, initiator, &public, hash);
+    let epoch = Epoch0::derive(&local.net, hash, &public, &local.id, &signature, &shared);
     let answer = encode_hello(HelloKind::Answer, &public, &local.id, &signature, &epoch.confirmation());
     Ok(Accepted { answer, epoch })
 }

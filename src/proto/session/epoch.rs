@@ -13,8 +13,10 @@ use crate::wire::sealed::{HEADER, SealedHeader, TAG};
 const REKEY_AFTER: Duration = Duration::from_secs(120);
 /// Keeps both ends from starting at the same moment.
 const REKEY_JITTER: Duration = Duration::from_secs(5);
+/// The same for keys that no user data was sent under, of a session that is held.
+const IDLE_REKEY_AFTER: Duration = Duration::from_secs(900);
 /// Keys are refused from this age on.
-const REFUSED_AFTER: Duration = Duration::from_secs(180);
+const REFUSED_AFTER: Duration = Duration::from_secs(960);
 /// Cipher blocks after which a rekey starts.
 const REKEY_BLOCKS: u64 = 1 << 32;
 /// Forgeries after which a rekey starts.
@@ -62,14 +64,15 @@ impl Epoch {
         self.opener.index()
     }
 
-    /// Whether a successor should be made now (PROTOCOL §5.2).
-    pub(crate) fn wants_rekey(&self, now: Instant) -> bool {
-        self.rekey_at().is_some_and(|at| now >= at)
-    }
-
-    /// When a successor becomes due: by age, or long ago, by the limits of the cipher.
-    pub(crate) fn rekey_at(&self) -> Option<Instant> {
-        if self.is_worn() { Some(self.made) } else { self.sealer.is_used().then_some(self.rekey_at) }
+    /// When a successor becomes due: by age, or long ago, by the limits of the cipher. Of keys that are not used only if the session is held.
+    pub(crate) fn rekey_at(&self, held: bool) -> Option<Instant> {
+        if self.is_worn() {
+            Some(self.made)
+        } else if self.sealer.is_used() {
+            Some(self.rekey_at)
+        } else {
+            held.then(|| self.rekey_at - REKEY_AFTER + IDLE_REKEY_AFTER)
+        }
     }
 
     /// When these keys stop being usable: by age, or long ago, by the limit of the cipher.

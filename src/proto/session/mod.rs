@@ -16,6 +16,7 @@ pub(crate) mod epoch;
 mod quantum;
 mod rekey;
 mod size;
+mod timers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +24,16 @@ use std::time::{Duration, Instant};
 use epoch::Epoch;
 
 use self::quantum::Offered;
+pub(crate) use self::quantum::Opening;
 use self::rekey::PendingRekey;
+pub(crate) use self::timers::{Hold, KeepaliveKind};
 use super::bucket::Bucket;
 use super::channel::parts::Reassembly;
 use super::channel::{Channels, Scope};
 use super::event::{Dropped, Ended};
-use super::handshake::{CAP_PARTIAL, CAP_PARTS, Local};
+use super::handshake::{CAP_MESH, CAP_PARTIAL, CAP_PARTS, Local};
 use super::mtu::{BASE, PathMtu};
-use super::path::Path;
+use super::path::{Moved, Paths};
 use super::probing::Answers;
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::crypto::aead::Cipher;
@@ -39,19 +42,8 @@ use crate::envelope::{Activity, Opened, Splitter};
 use crate::wire::record::{CloseReason, Record};
 use crate::wire::sealed::SealedHeader;
 
-/// How long an unconfirmed session may stay so: half-open at the responder, without an epoch-1 packet at the initiator.
-const HALF_OPEN: Duration = Duration::from_secs(10);
-const UNCONFIRMED: Duration = Duration::from_secs(5);
 /// How long the keys of the previous epoch open packets in flight.
 const PREVIOUS_EPOCH: Duration = Duration::from_secs(10);
-/// How long a session that is not sent on outlives the last packet that arrived on it.
-const LINGER: Duration = Duration::from_secs(10);
-/// Expiries of the retransmission timer in a row that end a session which is not sent on while user records wait on it.
-const ABANDONED_EXPIRIES: u32 = 3;
-/// How often a session is looked at that other threads carry bytes on.
-const LOOK: Duration = Duration::from_secs(1);
-/// Silence after receiving, before a keepalive.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// Order of creation within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,7 +124,13 @@ pub(crate) struct Session {
     pub(crate) channels: Channels,
     pub(crate) reassembly: Reassembly,
     pub(crate) splitter: Arc<Splitter>,
-    pub(crate) path: Path,
+    pub(crate) path: Paths,
+    /// Traffic went over to another path since the owner looked.
+    moved: Option<Moved>,
+    /// The peer wants it held: it pinged last at this time.
+    pinged: Option<Instant>,
+    /// Nobody uses it; the goodbye has until then to leave.
+    leaving: Option<Instant>,
     /// What the path carries.
     pub(crate) mtu: PathMtu,
     /// What is owed for the probes of the peer.
@@ -170,7 +168,10 @@ impl Session {
             channels: Channels::new(now),
             reassembly: Reassembly::new(),
             splitter: Arc::default(),
-            path: Path::new(link),
+            path: Paths::new(now, link),
+            moved: None,
+            pinged: None,
+            leaving: None,
             mtu: PathMtu::new(link.remote, BASE),
             answers: Answers::default(),
             caps: 0,
@@ -198,6 +199,11 @@ impl Session {
         session
     }
 
+    /// The same after an introduction (PROTOCOL §12.3): the responder does not know yet where it is heard from, so it is told at once.
+    pub(crate) fn greet(&mut self, now: Instant) {
+        self.keepalive_at = Some(now);
+    }
+
     /// Opens a datagram under one of the epochs; on success the peer has proven itself in it.
     pub(crate) fn open(
         &self,
@@ -222,10 +228,13 @@ impl Session {
         which: Which,
         highest: bool,
         link: Link,
-        rng: &mut Rng,
     ) -> bool {
         self.activity.on_received(now);
-        self.path.on_packet(now, link, highest, rng);
+        if self.path.on_packet(now, link, highest) {
+            // What was sent so far went where the peer perhaps is not.
+            self.mtu.on_path_changed(link.remote);
+            self.channels.on_new_path(now);
+        }
         let mut confirmed = false;
         if which == Which::Next {
             self.promote(now);
@@ -266,42 +275,18 @@ impl Session {
             }
             Record::Close(CloseReason::Shutdown) => Err(Ended::PeerStopped),
             Record::Close(CloseReason::Idle | CloseReason::ProtocolFault) => Err(Ended::ClosedByPeer),
-            Record::Unknown(_) => Ok(Outcome::Ignored),
+            // What concerns other members is the node's.
+            Record::PeersList { .. }
+            | Record::Find(_)
+            | Record::About { .. }
+            | Record::Candidates(_)
+            | Record::Unknown(_) => Ok(Outcome::Ignored),
         }
-    }
-
-    /// Timers of everything inside. An error ends the session.
-    pub(crate) fn handle_timeout(
-        &mut self,
-        now: Instant,
-        active: bool,
-        local: &Local,
-        rng: &mut Rng,
-    ) -> Result<(), Ended> {
-        if now >= self.ends_at(active) {
-            return Err(Ended::Expired);
-        }
-        if self.previous.as_ref().is_some_and(|&(_, until)| now >= until) {
-            self.previous = None;
-            self.indexes_changed = true;
-        }
-        self.channels.handle_timeout(now);
-        // The peer may be alive on another session that waits for these records: if it does not answer on this one, it does not have it any more.
-        let abandoned = !active && self.is_confirmed() && self.channels.has_unacknowledged();
-        if self.channels.is_dead() || (abandoned && self.channels.expiries() >= ABANDONED_EXPIRIES) {
-            return Err(Ended::Silent);
-        }
-        self.reassembly.handle_timeout(now);
-        self.look(now);
-        if active && self.may_rekey() && self.current.wants_rekey(now) {
-            self.start_rekey(now, local, rng);
-        }
-        Ok(())
     }
 
     /// Another thread has carried bytes on it, after a pause.
     pub(crate) fn on_awake(&mut self, now: Instant) {
-        self.look_at.get_or_insert(now + LOOK);
+        self.look_at.get_or_insert(now + timers::LOOK);
         self.take_sizes();
     }
 
@@ -314,61 +299,6 @@ impl Session {
         if largest > BASE {
             self.mtu.on_large_sent();
         }
-    }
-
-    /// Sees to it that what other threads noted moves the timers, as long as they note anything.
-    fn look(&mut self, now: Instant) {
-        if self.look_at.is_none_or(|at| now < at) {
-            return;
-        }
-        self.take_sizes();
-        let events = self.activity.events();
-        let asleep = std::mem::replace(&mut self.looked, events) == events && self.activity.sleep(events);
-        self.look_at = (!asleep).then(|| now + LOOK);
-    }
-
-    /// When the session is over unless something happens.
-    fn ends_at(&self, active: bool) -> Instant {
-        match self.stage {
-            Stage::Offered(_) => self.made + HALF_OPEN,
-            Stage::AwaitsOffer | Stage::Finishing => self.made + UNCONFIRMED,
-            Stage::Confirmed(_) if active => self.current.refused_at(),
-            Stage::Confirmed(_) => self.current.refused_at().min(self.activity.received() + LINGER),
-        }
-    }
-
-    /// The earliest moment at which [`Self::handle_timeout`] or a transmission has something to do.
-    pub(crate) fn deadline(&self, active: bool, keepalive: Option<Duration>) -> Instant {
-        let rekey = self.current.rekey_at().filter(|_| active && self.may_rekey());
-        let keepalive = keepalive.filter(|_| active).map(|interval| self.activity.sent() + interval);
-        [
-            rekey,
-            keepalive,
-            self.owed_at().filter(|_| self.is_confirmed()),
-            self.previous.as_ref().map(|&(_, until)| until),
-            self.look_at,
-            self.channels.deadline(),
-            self.reassembly.deadline(),
-            self.path.deadline(),
-            self.mtu.deadline().filter(|_| active && self.is_confirmed()),
-        ]
-        .into_iter()
-        .flatten()
-        .fold(self.ends_at(active), Instant::min)
-    }
-
-    /// Whether a keepalive is due (PROTOCOL §8.3); `interval` is the configured one.
-    pub(crate) fn keepalive_due(&self, now: Instant, interval: Option<Duration>) -> Option<KeepaliveKind> {
-        if interval.is_some_and(|interval| now >= self.activity.sent() + interval) {
-            return Some(KeepaliveKind::Configured);
-        }
-        self.owed_at().filter(|&at| now >= at).map(|_| KeepaliveKind::Answer)
-    }
-
-    /// When the peer is to hear something, if nothing is sent before.
-    fn owed_at(&self) -> Option<Instant> {
-        let owing = self.activity.owing().map(|since| since + KEEPALIVE);
-        [self.keepalive_at, owing].into_iter().flatten().min()
     }
 
     /// Seals the plaintext at `HEADER..` of `buffer`, in the epoch of `lane`.
@@ -476,6 +406,11 @@ impl Session {
         self.caps & CAP_PARTIAL != 0
     }
 
+    /// Whether the peer has paths, lists, introductions and relays.
+    pub(crate) fn takes_mesh(&self) -> bool {
+        self.caps & CAP_MESH != 0
+    }
+
     /// The epochs that open packets with this index.
     pub(crate) fn epochs_of(&self, index: SessionIndex) -> impl Iterator<Item = Which> + '_ {
         self.epochs().filter(move |&(_, owned)| owned == index).map(|(which, _)| which)
@@ -514,13 +449,4 @@ impl Session {
     pub(crate) fn take_indexes_changed(&mut self) -> bool {
         std::mem::take(&mut self.indexes_changed)
     }
-}
-
-/// Why a keepalive is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeepaliveKind {
-    /// The operator wants the path kept open: it keeps the session alive, too.
-    Configured,
-    /// A sign of life for a peer that sends; it is never answered by another.
-    Answer,
 }

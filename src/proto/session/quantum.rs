@@ -12,6 +12,7 @@ use crate::crypto::secret::Secret;
 use crate::proto::event::Ended;
 use crate::proto::handshake::responder::Accepted;
 use crate::proto::handshake::{CAP_AES, Local};
+use crate::proto::path::Paths;
 use crate::wire::hello::HELLO_LEN;
 use crate::wire::record::Record;
 
@@ -19,17 +20,20 @@ use crate::wire::record::Record;
 #[derive(Debug)]
 pub(crate) struct Offered {
     kem: KemSecret,
-    /// The hello that was accepted and the answer to it: the same hello gets the same answer.
-    hello: [u8; HELLO_LEN],
-    link: Link,
+    /// `E_I`, or `X_1` of an introduction.
+    ephemeral: [u8; 32],
+    /// The hello that was accepted, if it was one: the same from there gets the same answer.
+    hello: Option<([u8; HELLO_LEN], Link)>,
     answer: [u8; HELLO_LEN],
 }
 
-impl Offered {
-    /// `E_I` (PROTOCOL §2.1).
-    fn ephemeral(&self) -> [u8; 32] {
-        std::array::from_fn(|at| self.hello[2 + at])
-    }
+/// What a half-open session began with.
+#[derive(Debug)]
+pub(crate) enum Opening<'a> {
+    /// A hello with a valid cookie (PROTOCOL §4.3).
+    Hello(&'a [u8; HELLO_LEN]),
+    /// An introduction, with this key (PROTOCOL §12.3): where the peer is will be seen.
+    Introduction(&'a [u8; 32]),
 }
 
 impl Session {
@@ -38,16 +42,25 @@ impl Session {
         now: Instant,
         serial: Serial,
         link: Link,
-        hello: &[u8; HELLO_LEN],
+        opening: Opening<'_>,
         accepted: Accepted,
         local: &Local,
         rng: &mut Rng,
     ) -> Self {
         let kem = KemSecret::generate(rng);
         let offer = Record::Offer { caps: local.caps, ek: &kem.public() }.encode();
-        let offered = Offered { kem, hello: *hello, link, answer: accepted.answer };
+        let (ephemeral, hello) = match opening {
+            // PROTOCOL §2.1.
+            Opening::Hello(hello) => (std::array::from_fn(|at| hello[2 + at]), Some((*hello, link))),
+            Opening::Introduction(ephemeral) => (*ephemeral, None),
+        };
+        let is_introduced = hello.is_none();
+        let offered = Offered { kem, ephemeral, hello, answer: accepted.answer };
         let stage = Stage::Offered(Box::new(offered));
         let mut session = Self::new(now, serial, link, Role::Responder, stage, accepted.epoch, rng);
+        if is_introduced {
+            session.path = Paths::tentative(now, link);
+        }
         // A fresh control queue has room for one offer.
         let _ = session.channels.send_control(now, &offer);
         session
@@ -56,17 +69,18 @@ impl Session {
     /// The stored answer, if `hello` from there is the one that made this half-open session (PROTOCOL §4.3, step 3).
     pub(crate) fn stored_answer(&self, link: Link, hello: &[u8; HELLO_LEN]) -> Option<&[u8; HELLO_LEN]> {
         match &self.stage {
-            Stage::Offered(offered) if offered.hello == *hello && offered.link.remote == link.remote => {
-                Some(&offered.answer)
+            Stage::Offered(offered) => {
+                let (known, from) = offered.hello.as_ref()?;
+                (known == hello && from.remote == link.remote).then_some(&offered.answer)
             }
-            Stage::Offered(_) | Stage::AwaitsOffer | Stage::Finishing | Stage::Confirmed(_) => None,
+            Stage::AwaitsOffer | Stage::Finishing | Stage::Confirmed(_) => None,
         }
     }
 
     /// The initiator's ephemeral key in the hello that made this half-open session.
     pub(crate) fn half_open_ephemeral(&self) -> Option<[u8; 32]> {
         match &self.stage {
-            Stage::Offered(offered) => Some(offered.ephemeral()),
+            Stage::Offered(offered) => Some(offered.ephemeral),
             Stage::AwaitsOffer | Stage::Finishing | Stage::Confirmed(_) => None,
         }
     }
@@ -109,7 +123,7 @@ impl Session {
         let transcript = self.transcript.quantum(caps, local.caps, &offered.kem.public(), ct);
         local.net.verify_finish(peer, &transcript, signature).map_err(|_| Ended::Fault)?;
         let shared = offered.kem.decapsulate(ct);
-        let ephemeral = offered.ephemeral();
+        let ephemeral = offered.ephemeral;
         self.agree(caps, local);
         let epoch = self.first_quantum_epoch(now, transcript, &shared, rng);
         let epoch0 = std::mem::replace(&mut self.current, epoch);

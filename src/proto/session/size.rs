@@ -32,13 +32,15 @@ impl Session {
         self.answers.on_probe(now, number, size.ok_or(Dropped::Ignored)?)
     }
 
-    /// A sealed answer of a path check arrived. True if traffic moves there.
-    pub(crate) fn on_path_answer(&mut self, link: Link, cookie: &[u8; 32]) -> bool {
-        let moved = self.path.on_answer(link, cookie);
-        if moved {
-            self.mtu.on_path_changed(link.remote);
+    /// A sealed answer of a path check arrived. False if no ping waits for it.
+    pub(crate) fn on_path_answer(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> bool {
+        let Some(moved) = self.path.on_answer(now, link, cookie) else {
+            return false;
+        };
+        if let Some(moved) = moved {
+            self.on_moved(now, moved);
         }
-        moved
+        true
     }
 
     /// Notes what both sides are capable of.

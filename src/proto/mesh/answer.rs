@@ -1,0 +1,219 @@
+//! Being introduced (PROTOCOL §12.3): a member that this node does not know the way to wants to reach it, and an introducer vouches for its address.
+//!
+//! The checks come in the order of their cost, and nothing is sent to anybody but the introducer before the signature was verified.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::contact::{ASKERS, Answering, INTRODUCTIONS};
+use super::{MAX_SEEN, Token};
+use crate::base::{Link, PeerId, PeerIndex};
+use crate::crypto::mesh::{Introduced, PunchedBy};
+use crate::proto::command::CandidateKind;
+use crate::proto::event::Dropped;
+use crate::proto::handshake::responder;
+use crate::proto::hop;
+use crate::proto::node::Node;
+use crate::proto::peer::Peer;
+use crate::proto::session::{Opening, Serial, Session};
+use crate::wire::frame::IntroductionStatus;
+
+/// When the answer leaves, after the introduction.
+const ANSWERS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+];
+/// Addresses that get it.
+const MAX_ADDRESSES: usize = 12;
+/// Tokens of the asker are waited for.
+const WAITS: Duration = Duration::from_secs(10);
+
+/// One introduction, as it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Introduction {
+    pub(super) number: u32,
+    pub(super) ephemeral: [u8; 32],
+    pub(super) asker: PeerId,
+    pub(super) signature: [u8; 64],
+    pub(super) address: SocketAddr,
+}
+
+impl Node {
+    /// An introducer says that a member wants to reach this node.
+    pub(super) fn on_introduction(&mut self, now: Instant, from: PeerIndex, introduction: &Introduction) -> Result<(), Dropped> {
+        let status = match self.judge(now, from, introduction) {
+            Ok(Some(status)) => status,
+            // A further address of an introduction that was acknowledged already.
+            Ok(None) => return Ok(()),
+            Err((status, reason)) => {
+                if let Some(status) = status {
+                    self.acknowledge(now, from, introduction.number, status);
+                }
+                return Err(reason);
+            }
+        };
+        self.acknowledge(now, from, introduction.number, status);
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        now: Instant,
+        from: PeerIndex,
+        introduction: &Introduction,
+    ) -> Result<Option<IntroductionStatus>, (Option<IntroductionStatus>, Dropped)> {
+        let Introduction { ephemeral, asker, signature, address, .. } = introduction;
+        let refused = |reason| (Some(IntroductionStatus::Refused), reason);
+        if self.stopping || *asker == self.local.id {
+            return Err(refused(Dropped::OwnIdentity));
+        }
+        let introducer = self.peers.get_mut(from).ok_or((None, Dropped::UnknownPeer))?;
+        let introducer_id = introducer.id;
+        let Some(index) = self.member(asker).map(|peer| peer.index).filter(|index| *index != from) else {
+            return Err((Some(IntroductionStatus::UnknownTarget), Dropped::UnknownPeer));
+        };
+        if self.mesh.seen.get(ephemeral) == Some(&index) {
+            self.add_address(now, index, from, ephemeral, *address);
+            return Ok(self.is_answering(index, ephemeral).then_some(IntroductionStatus::Accepted));
+        }
+        let taken = |bucket: bool| if bucket { Ok(()) } else { Err(refused(Dropped::RateLimited)) };
+        taken(self.peers.get_mut(from).is_some_and(|peer| peer.contact().introductions.take(now, INTRODUCTIONS)))?;
+        if self.mesh.seen.len() >= MAX_SEEN || self.mesh.seen.contains_key(ephemeral) {
+            return Err(refused(Dropped::Replayed));
+        }
+        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
+        if !(hop::is_public(*address) || near && hop::is_near(*address)) {
+            return Err(refused(Dropped::Ignored));
+        }
+        taken(self.mesh.targets.take(now, address.ip()))?;
+        let introduced = |nonce| Introduced {
+            asker,
+            introducer: &introducer_id,
+            target: &self.local.id,
+            ephemeral,
+            nonce,
+        };
+        let net = &self.local.net;
+        let nonces = [&self.mesh.nonce, &self.mesh.previous_nonce];
+        let valid = nonces.into_iter().find(|nonce| net.verify_introduction(&introduced(nonce), signature).is_ok());
+        let Some(nonce) = valid else {
+            // The asker may have an old nonce; the introducer is told the present one.
+            if let Some(peer) = self.peers.get_mut(from) {
+                peer.forget_told();
+            }
+            return Err((Some(IntroductionStatus::BadSignature), Dropped::BadSignature));
+        };
+        let hash = net.introduction_hash(&introduced(nonce), signature);
+        // After the signature, or anyone could keep the asker from being introduced.
+        taken(self.peers.get_mut(index).is_some_and(|peer| peer.contact().asked_for.take(now, ASKERS)))?;
+        let accepted = responder::answer_to(&self.local, asker, ephemeral, &hash, &mut self.rng).map_err(refused)?;
+        let token = |by| self.local.net.punch_token(ephemeral, asker, &self.local.id, by);
+        let (own, theirs) = (token(PunchedBy::Target), token(PunchedBy::Asker));
+        self.mesh.seen.insert(*ephemeral, index);
+        self.mesh.seen_order.push_back((now, *ephemeral));
+        self.mesh.expect_token(now, theirs, Token { peer: index, asked: false, until: now + WAITS });
+        let mut addresses = vec![*address];
+        let through = self.peers.get_mut(from).filter(|peer| peer.is_relay()).map(|_| self.local.net.tag(asker));
+        addresses.extend(through.map(|tag| hop::relayed(from, tag)));
+        let (serial, answer) = (self.next_serial(), accepted.answer);
+        let opening = Opening::Introduction(ephemeral);
+        let link = Link::to(*address);
+        let mut session = Session::offered(now, serial, link, opening, accepted, &self.local, &mut self.rng);
+        for &other in addresses.iter().skip(1) {
+            session.path.add(now, Link::to(other), CandidateKind::Observed);
+        }
+        self.add_half_open(now, index, session);
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.contact().answering = Some(Answering {
+                introducer: from,
+                ephemeral: *ephemeral,
+                answer,
+                token: own,
+                serial,
+                addresses,
+                sent: 0,
+                next_at: now,
+            });
+        }
+        self.settle(now, index);
+        Ok(Some(IntroductionStatus::Accepted))
+    }
+
+    fn is_answering(&mut self, index: PeerIndex, ephemeral: &[u8; 32]) -> bool {
+        let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
+        contact.and_then(|contact| contact.answering.as_ref()).is_some_and(|answering| answering.ephemeral == *ephemeral)
+    }
+
+    /// The same introduction, with another address.
+    fn add_address(&mut self, now: Instant, index: PeerIndex, from: PeerIndex, ephemeral: &[u8; 32], address: SocketAddr) {
+        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
+        let usable = hop::is_public(address) || near && hop::is_near(address);
+        if !usable || !self.is_answering(index, ephemeral) || !self.mesh.targets.take(now, address.ip()) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(answering) = peer.contact().answering.as_mut().filter(|answering| answering.introducer == from) else { return };
+        if answering.addresses.len() >= MAX_ADDRESSES || answering.addresses.contains(&address) {
+            return;
+        }
+        answering.addresses.push(address);
+        let (answer, token, serial) = (answering.answer, answering.token, answering.serial);
+        if let Some(session) = peer.session_mut(serial) {
+            session.path.add(now, Link::to(address), CandidateKind::Observed);
+        }
+        self.mesh.post_token(Link::to(address), &token);
+        self.mesh.post(Link::to(address), &answer);
+    }
+
+    /// The asker was heard from `link`: its NAT lets in what comes from there.
+    pub(super) fn on_token_of_asker(&mut self, now: Instant, link: Link, asker: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(asker) else { return };
+        let Some(answering) = peer.contact_mut().and_then(|contact| contact.answering.as_mut()) else {
+            if let Some(session) = peer.newest_session() {
+                session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
+                self.settle(now, asker);
+            }
+            return;
+        };
+        if answering.addresses.contains(&link.remote) || answering.addresses.len() >= MAX_ADDRESSES {
+            return;
+        }
+        answering.addresses.push(link.remote);
+        let (answer, token, serial) = (answering.answer, answering.token, answering.serial);
+        if let Some(session) = peer.session_mut(serial) {
+            session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
+        }
+        self.mesh.post_token(Link::to(link.remote), &token);
+        self.mesh.post(Link::to(link.remote), &answer);
+    }
+
+    /// Sends the answer to an introduction once more, if it is time.
+    pub(super) fn repeat_answer(&mut self, now: Instant, index: PeerIndex) {
+        let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut) else { return };
+        let Some(answering) = contact.answering.as_mut().filter(|answering| now >= answering.next_at) else { return };
+        let Some(after) = ANSWERS.get(answering.sent) else {
+            contact.answering = None;
+            return;
+        };
+        answering.sent += 1;
+        let wait = ANSWERS.get(answering.sent).map_or(WAITS, |next| *next - *after);
+        answering.next_at = now + wait;
+        let (answer, token, addresses) = (answering.answer, answering.token, answering.addresses.clone());
+        for address in addresses {
+            if !hop::is_relayed(address) {
+                self.mesh.post_token(Link::to(address), &token);
+            }
+            self.mesh.post(Link::to(address), &answer);
+        }
+    }
+
+    /// A valid packet of the asker came in the session that the introduction made: the answer has arrived.
+    pub(in crate::proto) fn on_introduced(&mut self, index: PeerIndex, serial: Serial) {
+        if let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut) {
+            contact.answering.take_if(|answering| answering.serial == serial);
+        }
+    }
+}

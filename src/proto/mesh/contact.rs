@@ -1,0 +1,194 @@
+//! What a node remembers of a member with which it has, or wants, to do (PROTOCOL §12).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::frame::MeshFrame;
+use super::seek::Seeking;
+use crate::base::{Link, PeerIndex};
+use crate::proto::bucket::{Bucket, Rate};
+use crate::proto::channel::parts::Reassembly;
+use crate::proto::command::Step;
+use crate::proto::session::Serial;
+use crate::wire::hello::HELLO_LEN;
+use crate::wire::member::Source;
+
+/// Frames that wait to be sent to one member; a member that asks for more is not answered.
+const MAX_FRAMES: usize = 64;
+/// Pings of the operator under way.
+const MAX_ECHOES: usize = 8;
+/// What is remembered for `why`.
+const MAX_STEPS: usize = 32;
+/// Addresses that introducers have named.
+const MAX_ADDRESSES: usize = 8;
+/// A nonce that was given out is accepted for ten minutes at least.
+const NONCE_LIFE: Duration = Duration::from_secs(480);
+
+/// How often one member is served: requests of an introducer's neighbour, introductions of an introducer, those that name one asker, questions.
+pub(super) const REQUESTS: Rate = Rate { per_second: 10, burst: 20 };
+pub(super) const INTRODUCTIONS: Rate = Rate { per_second: 10, burst: 20 };
+pub(super) const ASKERS: Rate = Rate { per_second: 1, burst: 4 };
+pub(super) const QUESTIONS: Rate = Rate { per_second: 10, burst: 40 };
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Contact {
+    /// Its nonce, and when it was heard of.
+    nonce: Option<([u8; 16], Instant)>,
+    /// It told us so.
+    pub(super) introduces: bool,
+    /// Where introducers see it.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Where it says that it may be reached.
+    pub(super) told: Vec<(SocketAddr, Source)>,
+    /// Where it sees this node.
+    pub(super) seen: Option<SocketAddr>,
+    /// What it was told last of this node.
+    pub(super) about: Option<(u8, [u8; 16], SocketAddr)>,
+    pub(super) candidates: Option<Vec<(SocketAddr, Source)>>,
+    /// How much of its list of members is known, and when to ask again.
+    pub(super) list: List,
+    pub(crate) seeking: Option<Seeking>,
+    pub(super) answering: Option<Answering>,
+    /// Frames that wait to be sent to it.
+    out: VecDeque<MeshFrame>,
+    /// Pieces of relayed datagrams that it sent.
+    pub(super) parts: Option<Box<Reassembly>>,
+    pub(super) requests: Bucket,
+    pub(super) introductions: Bucket,
+    pub(super) asked_for: Bucket,
+    pub(super) questions: Bucket,
+    steps: VecDeque<(Instant, Step)>,
+    /// Pings that the operator asked for.
+    echoes: Vec<Echo>,
+}
+
+/// A ping for the operator.
+#[derive(Clone, Copy, Debug)]
+struct Echo {
+    number: u32,
+    cookie: [u8; 32],
+    link: Link,
+    asked_at: Instant,
+    sent: bool,
+}
+
+/// The pull of one peers list.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    pub(super) session: Option<Serial>,
+    pub(super) version: u32,
+    pub(super) next_at: Option<Instant>,
+}
+
+/// The answer to an introduction, until the asker is heard.
+#[derive(Debug)]
+pub(super) struct Answering {
+    pub(super) introducer: PeerIndex,
+    pub(super) ephemeral: [u8; 32],
+    pub(super) answer: [u8; HELLO_LEN],
+    pub(super) token: [u8; 32],
+    pub(super) serial: Serial,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) sent: usize,
+    pub(super) next_at: Instant,
+}
+
+impl Contact {
+    /// A session has begun: the peer knows nothing of this node.
+    pub(crate) fn on_new_session(&mut self) {
+        (self.about, self.candidates) = (None, None);
+    }
+
+    /// A nonce of it that is worth signing.
+    pub(super) fn nonce(&self, now: Instant) -> Option<[u8; 16]> {
+        self.nonce.filter(|&(_, at)| now < at + NONCE_LIFE).map(|(nonce, _)| nonce)
+    }
+
+    /// The last nonce that it gave out itself, for those who ask.
+    pub(super) fn last_nonce(&self) -> [u8; 16] {
+        self.nonce.map_or([0; 16], |(nonce, _)| nonce)
+    }
+
+    pub(super) fn on_nonce(&mut self, now: Instant, nonce: [u8; 16]) {
+        if nonce != [0; 16] {
+            self.nonce = Some((nonce, now));
+        }
+    }
+
+    /// The nonce that is known is too old.
+    pub(super) fn forget_nonce(&mut self) {
+        self.nonce = None;
+    }
+
+    /// An introducer sees it there. The newest come first.
+    pub(super) fn on_address(&mut self, address: SocketAddr) {
+        self.addresses.retain(|known| *known != address);
+        self.addresses.insert(0, address);
+        self.addresses.truncate(MAX_ADDRESSES);
+    }
+
+    /// Queues a frame for it; false if too many wait.
+    pub(super) fn send(&mut self, frame: MeshFrame) -> bool {
+        let fits = self.out.len() < MAX_FRAMES;
+        if fits {
+            self.out.push_back(frame);
+        }
+        fits
+    }
+
+    pub(super) fn next_frame(&self) -> Option<&MeshFrame> {
+        self.out.front()
+    }
+
+    pub(super) fn pop_frame(&mut self) -> Option<MeshFrame> {
+        self.out.pop_front()
+    }
+
+    /// Few are asked for at a time; of more, the oldest is forgotten.
+    pub(crate) fn ask_echo(&mut self, now: Instant, number: u32, link: Link, cookie: [u8; 32]) {
+        if self.echoes.len() == MAX_ECHOES {
+            self.echoes.remove(0);
+        }
+        self.echoes.push(Echo { number, cookie, link, asked_at: now, sent: false });
+    }
+
+    pub(crate) fn poll_echo(&mut self) -> Option<([u8; 32], Link)> {
+        let echo = self.echoes.iter_mut().find(|echo| !echo.sent)?;
+        echo.sent = true;
+        Some((echo.cookie, echo.link))
+    }
+
+    pub(crate) fn on_echo(&mut self, now: Instant, cookie: &[u8; 32]) -> Option<(u32, Duration)> {
+        let position = self.echoes.iter().position(|echo| echo.cookie == *cookie)?;
+        let echo = self.echoes.remove(position);
+        Some((echo.number, now.saturating_duration_since(echo.asked_at)))
+    }
+
+    pub(crate) fn step(&mut self, now: Instant, step: Step) {
+        // What repeats itself is worth one line.
+        if let Some((at, last)) = self.steps.back_mut()
+            && *last == step
+        {
+            *at = now;
+            return;
+        }
+        if self.steps.len() == MAX_STEPS {
+            self.steps.pop_front();
+        }
+        self.steps.push_back((now, step));
+    }
+
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (Instant, Step)> {
+        self.steps.iter().copied()
+    }
+
+    /// When something of this is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let seeking = self.seeking.as_ref().map(Seeking::deadline);
+        let answering = self.answering.as_ref().map(|answering| answering.next_at);
+        let parts = self.parts.as_ref().and_then(|parts| parts.deadline());
+        [seeking, answering, self.list.next_at, parts].into_iter().flatten().min()
+    }
+}

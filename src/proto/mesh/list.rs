@@ -1,0 +1,302 @@
+//! What members tell each other about themselves and others (PROTOCOL §12.2). Everything is asked for; nothing is sent to all because one has changed.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::MAX_LOCAL;
+use super::contact::QUESTIONS;
+use super::frame::MeshFrame;
+use crate::base::{Link, PeerId, PeerIndex};
+use crate::proto::command::CandidateKind;
+use crate::proto::event::Dropped;
+use crate::proto::hop;
+use crate::proto::node::Node;
+use crate::proto::peer::Peer;
+use crate::wire::member::{self, Candidates, Entries, Entry, FOUND, Keys, MORE, PAGE, Source, encode_candidates, encode_entries};
+use crate::wire::record::Record;
+
+/// Between two pulls of a list whose owner answered.
+const PULL: Duration = Duration::from_secs(300);
+/// Until a pull that was not answered is repeated.
+const PULL_AGAIN: Duration = Duration::from_secs(5);
+/// Further addresses of one member in the answer to a question, and in an introduction.
+pub(super) const FURTHER: usize = 3;
+/// Reports of where this node is seen that are kept.
+const MAX_OBSERVED: usize = 8;
+
+const ABOUT_RELAYS: u8 = 0x01;
+const ABOUT_INTRODUCES: u8 = 0x02;
+
+/// Where nobody is.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+impl Node {
+    /// Tells a peer what it does not know of this node yet.
+    pub(super) fn tell(&mut self, now: Instant, index: PeerIndex) {
+        let flags = ABOUT_INTRODUCES | if self.mesh.relaying.is_enabled() { ABOUT_RELAYS } else { 0 };
+        let nonce = self.mesh.nonce;
+        let is_untold = self.peers.get_mut(index).is_some_and(|peer| peer.take_untold());
+        if !is_untold {
+            return;
+        }
+        let candidates = self.own_candidates(index);
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(session) = peer.mesh_session() else { return };
+        let remote = session.path.remote();
+        let about = (flags, nonce, if hop::is_relayed(remote) { NOWHERE } else { remote });
+        let contact = peer.contact();
+        let (tell_about, tell_candidates) =
+            (contact.about != Some(about), contact.candidates.as_ref() != Some(&candidates));
+        let mut records = Vec::new();
+        if tell_about {
+            contact.about = Some(about);
+            records.push(Record::About { flags, nonce: &nonce, seen: about.2 }.encode());
+        }
+        if tell_candidates {
+            records.push(Record::Candidates(Candidates::new(&encode_candidates(&candidates))).encode());
+            contact.candidates = Some(candidates);
+        }
+        if let Some(session) = peer.mesh_session() {
+            for record in records {
+                // A peer that takes no control records has other worries.
+                let _ = session.channels.send_control(now, &record);
+            }
+        }
+    }
+
+    /// All peers with sessions learn what has changed.
+    pub(super) fn tell_all(&mut self, now: Instant) {
+        for index in self.peers.connected() {
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.set_untold();
+            }
+            self.settle(now, index);
+        }
+    }
+
+    /// Where this node may be reached, as far as the peer should know: addresses of the own network only if it shares that network, or the router in front of it.
+    pub(super) fn own_candidates(&mut self, index: PeerIndex) -> Vec<(SocketAddr, Source)> {
+        let shares = self.shares_network(index);
+        let mut all: Vec<(SocketAddr, Source)> = Vec::new();
+        let mut push = |address: SocketAddr, source| {
+            let told = hop::is_public(address) || (shares && hop::is_near(address));
+            if told && all.len() < MAX_LOCAL && !all.iter().any(|(known, _)| *known == address) {
+                all.push((address, source));
+            }
+        };
+        for &(address, kind) in &self.mesh.local {
+            push(address, if kind == CandidateKind::Mapped { Source::Mapped } else { Source::Local });
+        }
+        for &(_, address) in &self.mesh.observed {
+            push(address, Source::Observed);
+        }
+        all
+    }
+
+    /// Whether the peer is seen at an address at which this node is seen, too, or on the own network.
+    fn shares_network(&mut self, index: PeerIndex) -> bool {
+        let own: Vec<_> = self.mesh.observed_ips().collect();
+        let Some(peer) = self.peers.get_mut(index) else { return false };
+        let remote = peer.mesh_session().map(|session| session.path.remote());
+        if remote.is_some_and(|remote| hop::is_near(remote) || own.contains(&remote.ip())) {
+            return true;
+        }
+        let Some(contact) = peer.contact_mut() else { return false };
+        let told = contact.told.iter().filter(|(_, source)| *source != Source::Local).map(|(address, _)| address);
+        told.chain(&contact.addresses).any(|address| own.contains(&address.ip()))
+    }
+
+    /// Pulls what has changed in the list of a standing peer.
+    pub(super) fn ask_for_list(&mut self, now: Instant, index: PeerIndex) {
+        let number = self.mesh.number();
+        let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing()) else { return };
+        let Some(serial) = peer.mesh_session().map(|session| session.serial) else {
+            if let Some(contact) = peer.contact_mut() {
+                contact.list.next_at = None;
+            }
+            return;
+        };
+        let list = &mut peer.contact().list;
+        if list.session != Some(serial) {
+            // Versions are of one session: the peer may have been restarted.
+            (list.session, list.version, list.next_at) = (Some(serial), 0, Some(now));
+        }
+        if list.next_at.is_none_or(|at| now < at) {
+            return;
+        }
+        list.next_at = Some(now + PULL_AGAIN);
+        let version = list.version;
+        peer.contact().send(MeshFrame::ListRequest { number, version });
+    }
+
+    /// A peer asks what has changed (PROTOCOL §12.2).
+    pub(super) fn on_list_request(&mut self, now: Instant, from: PeerIndex, version: u32) -> Result<(), Dropped> {
+        self.may_ask(now, from)?;
+        let changed: Vec<(u32, PeerIndex)> = self.peers.changed_since(version).take(PAGE + 1).collect();
+        let flags = if changed.len() > PAGE { MORE } else { 0 };
+        let mut entries = Vec::new();
+        let mut upto = version;
+        for (change, index) in changed.into_iter().take(PAGE) {
+            upto = change;
+            let entry = self.entry(index).filter(|entry| index != from && (entry.connected || version > 0));
+            entries.extend(entry);
+        }
+        let bytes = encode_entries(&entries);
+        self.send_list(now, from, upto, flags, &bytes);
+        Ok(())
+    }
+
+    /// A peer asks for certain members (PROTOCOL §12.2).
+    pub(super) fn on_find(&mut self, now: Instant, from: PeerIndex, keys: Keys<'_>) -> Result<(), Dropped> {
+        self.may_ask(now, from)?;
+        let mut entries = Vec::new();
+        for id in keys.iter() {
+            let index = self.peers.by_id(&id).map(|peer| peer.index).filter(|index| *index != from);
+            let Some(entry) = index.and_then(|index| self.entry(index)) else {
+                entries.push(absent(id));
+                continue;
+            };
+            entries.push(entry);
+            if let Some(index) = index.filter(|_| entry.connected) {
+                let further = self.further_addresses(index, from);
+                entries.extend(further.into_iter().map(|address| Entry { address, claimed: true, ..entry }));
+            }
+        }
+        let bytes = encode_entries(entries.get(..PAGE).unwrap_or(&entries));
+        self.send_list(now, from, 0, FOUND, &bytes);
+        Ok(())
+    }
+
+    fn may_ask(&mut self, now: Instant, from: PeerIndex) -> Result<(), Dropped> {
+        let peer = self.peers.get_mut(from).ok_or(Dropped::UnknownPeer)?;
+        if peer.contact().questions.take(now, QUESTIONS) { Ok(()) } else { Err(Dropped::RateLimited) }
+    }
+
+    fn send_list(&mut self, now: Instant, to: PeerIndex, version: u32, flags: u8, entries: &[u8]) {
+        let Ok(record) = Record::decode(&[&[0x06][..], &version.to_be_bytes(), &[flags], entries].concat()).map(|record| record.encode())
+        else {
+            return;
+        };
+        if let Some(session) = self.peers.get_mut(to).and_then(Peer::mesh_session) {
+            // Whoever does not take the answers asks again.
+            let _ = session.channels.send_control(now, &record);
+        }
+    }
+
+    /// What this node says of a member.
+    fn entry(&mut self, index: PeerIndex) -> Option<Entry> {
+        let peer = self.peers.get_mut(index)?;
+        let (id, relays) = (peer.id, peer.is_relay());
+        let Some(remote) = peer.mesh_session().map(|session| session.path.remote()) else { return Some(absent(id)) };
+        let nonce = peer.contact_mut().map_or([0; 16], |contact| contact.last_nonce());
+        // Through another relay it cannot be introduced.
+        let address = if hop::is_relayed(remote) { NOWHERE } else { remote };
+        Some(Entry { id, address, connected: nonce != [0; 16], relays, claimed: false, nonce })
+    }
+
+    /// Where a member says that it is, for another member: addresses of its own network only for whoever is behind the same router.
+    pub(super) fn further_addresses(&mut self, of: PeerIndex, towards: PeerIndex) -> Vec<SocketAddr> {
+        let mut ip = |index| self.peers.get_mut(index).and_then(Peer::mesh_session).map(|session| session.path.remote().ip());
+        let (one, other) = (ip(of), ip(towards));
+        let neighbours = one.is_some() && one == other;
+        let Some(contact) = self.peers.get_mut(of).and_then(Peer::contact_mut) else { return Vec::new() };
+        let told = contact.told.iter().map(|(address, _)| *address);
+        told.filter(|address| hop::is_public(*address) || (neighbours && hop::is_near(*address))).take(FURTHER).collect()
+    }
+
+    /// A page of a list, or the answer to a question.
+    pub(super) fn on_peers_list(&mut self, now: Instant, from: PeerIndex, version: u32, flags: u8, entries: Entries<'_>) {
+        let found = flags & FOUND != 0;
+        let mut last = None;
+        for entry in entries.iter() {
+            // Somebody who is no member of this mesh is of no interest.
+            let Some(peer) = self.peers.by_id(&entry.id).filter(|peer| peer.index != from) else { continue };
+            let index = peer.index;
+            peer.on_known_by(from, entry.connected);
+            if found && entry.connected {
+                peer.contact().on_nonce(now, entry.nonce);
+                if entry.address.port() != 0 {
+                    peer.contact().on_address(entry.address);
+                }
+            }
+            if found && last != Some(index) {
+                last = Some(index);
+                self.on_found(now, from, index, entry.connected);
+            }
+        }
+        if let Some(contact) = self.peers.get_mut(from).and_then(Peer::contact_mut).filter(|_| !found) {
+            contact.list.version = contact.list.version.max(version);
+            contact.list.next_at = Some(if flags & MORE != 0 { now } else { now + PULL });
+        }
+    }
+
+    /// What a peer says of itself, and where it sees this node.
+    pub(super) fn on_about(&mut self, now: Instant, from: PeerIndex, flags: u8, nonce: [u8; 16], seen: SocketAddr) {
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let became_relay = peer.set_relay(flags & ABOUT_RELAYS != 0);
+        let is_standing = peer.is_standing();
+        let contact = peer.contact();
+        contact.on_nonce(now, nonce);
+        contact.introduces = flags & ABOUT_INTRODUCES != 0;
+        contact.seen = Some(seen).filter(|seen| seen.port() != 0);
+        if became_relay {
+            self.offer_relay(now, from);
+        }
+        self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
+        self.on_introducer(now, from);
+    }
+
+    /// A peer says where it sees this node. Those that are not asked to introduce it may say it too, but push nobody out.
+    fn on_observed(&mut self, now: Instant, by: PeerIndex, seen: Option<SocketAddr>, is_standing: bool) {
+        let before = self.mesh.observed.clone();
+        self.mesh.observed.retain(|(index, _)| *index != by);
+        let Some(seen) = seen.filter(|seen| hop::is_public(*seen) || hop::is_near(*seen)) else { return };
+        if is_standing {
+            self.mesh.observed.insert(0, (by, seen));
+        } else {
+            self.mesh.observed.push((by, seen));
+        }
+        self.mesh.observed.truncate(MAX_OBSERVED);
+        let mut addresses = [before, self.mesh.observed.clone()].map(|list| {
+            let mut list: Vec<SocketAddr> = list.into_iter().map(|(_, address)| address).collect();
+            list.sort_unstable();
+            list.dedup();
+            list
+        });
+        addresses.sort_unstable();
+        if addresses[0] != addresses[1] {
+            self.tell_all(now);
+        }
+    }
+
+    /// Where a peer may be reached besides, as it says itself: each address is pinged in the session.
+    pub(super) fn on_candidates(&mut self, now: Instant, from: PeerIndex, candidates: Candidates<'_>) {
+        let told: Vec<(SocketAddr, Source)> = candidates.iter().take(member::MAX_CANDIDATES).collect();
+        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
+        let own: Vec<SocketAddr> = self.mesh.local.iter().map(|(own, _)| *own).collect();
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        peer.contact().told.clone_from(&told);
+        // It may share the network, and be told more of this node now.
+        peer.set_untold();
+        let Some(session) = peer.mesh_session() else { return };
+        for (address, source) in told {
+            let usable = hop::is_public(address) || (near && hop::is_near(address));
+            // A port of one's own address: a node must not ping itself.
+            if usable && !own.contains(&address) {
+                session.path.add(now, Link::to(address), kind(source));
+            }
+        }
+    }
+}
+
+const fn kind(source: Source) -> CandidateKind {
+    match source {
+        Source::Local => CandidateKind::Local,
+        Source::Observed => CandidateKind::Observed,
+        Source::Mapped => CandidateKind::Mapped,
+    }
+}
+
+const fn absent(id: PeerId) -> Entry {
+    Entry { id, address: NOWHERE, connected: false, relays: false, claimed: false, nonce: [0; 16] }
+}

@@ -1,0 +1,306 @@
+//! Other members: who they are to each other, how they find and introduce each other, and how they carry each other's packets (PROTOCOL §12).
+//!
+//! | file | what this node is there |
+//! |---|---|
+//! | `list` | one that learns where others are, and says what it knows |
+//! | `seek` | the one who wants to reach somebody |
+//! | `introduce` | the introducer between two others |
+//! | `answer` | the one who is to be reached |
+//! | `relay` | one that forwards, or that is reached through one who does |
+//! | `standing` | one that keeps a few sessions, to be found |
+//! | `contact` | what is remembered of one member |
+//!
+//! A member is a peer of the table; whoever puts peers there decides about membership, and nothing that is said here adds one. What members say of others is a hint: it leads to a datagram
+//! or two, bounded by buckets, and only a handshake with the right key leads to more.
+
+mod answer;
+mod contact;
+mod frame;
+mod introduce;
+mod list;
+mod relay;
+mod seek;
+mod standing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::bucket::{PrefixBuckets, Rate};
+use super::command::{CandidateKind, NatStatus, RelayLimits};
+use super::node::Node;
+use super::peer::Peer;
+use crate::base::{Dropped, Link, PeerId, PeerIndex, Rng, TunSink, TxSink};
+use crate::crypto::schedule::Net;
+use crate::wire::hello::{CookieKind, encode_cookie_packet};
+use crate::wire::record::Record;
+
+pub(crate) use contact::Contact;
+pub(crate) use frame::MeshFrame;
+pub(crate) use seek::Seeking;
+
+/// A nonce is given out for so long, and accepted for as long again.
+const NONCE_PERIOD: Duration = Duration::from_secs(600);
+/// Keys of introductions that are remembered, so that none is answered twice: longer than a nonce is accepted.
+const SEEN: Duration = Duration::from_secs(1200);
+const MAX_SEEN: usize = 4096;
+/// Punch tokens that are waited for.
+const MAX_TOKENS: usize = 1024;
+/// Datagrams in the clear that wait to be sent.
+const MAX_OUTBOX: usize = 512;
+/// Own addresses that are told.
+const MAX_LOCAL: usize = 16;
+/// Introductions to one address: what a liar can have sent to somebody who has nothing to do with it.
+const TARGETS: Rate = Rate { per_second: 2, burst: 8 };
+/// Announcements on the link that are looked at: each costs a MAC for each member.
+const ANNOUNCEMENTS: Rate = Rate { per_second: 10, burst: 20 };
+
+/// What a node knows besides its peers.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    nonce: [u8; 16],
+    previous_nonce: [u8; 16],
+    rotate_at: Instant,
+    /// Keys of introductions, and when they were seen.
+    seen: BTreeMap<[u8; 32], PeerIndex>,
+    seen_order: VecDeque<(Instant, [u8; 32])>,
+    tokens: BTreeMap<[u8; 32], Token>,
+    tags: BTreeMap<u64, PeerIndex>,
+    forwarded: VecDeque<introduce::Forwarded>,
+    targets: PrefixBuckets,
+    announcements: super::bucket::Bucket,
+    /// Own addresses, as the host says.
+    local: Vec<(SocketAddr, CandidateKind)>,
+    /// Where others see this node: the last few that said so.
+    observed: Vec<(PeerIndex, SocketAddr)>,
+    outbox: VecDeque<(Link, Vec<u8>)>,
+    next_number: u32,
+    relaying: relay::Relaying,
+    /// Peers with endpoints, the best introducers of this node first.
+    introducers: Vec<PeerIndex>,
+    /// When the choice of standing peers is to be looked at again.
+    choose_at: Option<Instant>,
+    announce_at: Option<Instant>,
+    pub(super) keepalive: Duration,
+}
+
+/// A ping with this token opens the way to or from `peer`.
+#[derive(Clone, Copy, Debug)]
+struct Token {
+    peer: PeerIndex,
+    /// This node asked for the introduction.
+    asked: bool,
+    until: Instant,
+}
+
+impl Mesh {
+    pub(super) fn new<'a>(
+        now: Instant,
+        net: &Net,
+        peers: impl Iterator<Item = (PeerIndex, &'a PeerId)>,
+        relay: Option<RelayLimits>,
+        rng: &mut Rng,
+    ) -> Self {
+        Self {
+            nonce: rng.bytes(),
+            previous_nonce: rng.bytes(),
+            rotate_at: now + NONCE_PERIOD,
+            seen: BTreeMap::new(),
+            seen_order: VecDeque::new(),
+            tokens: BTreeMap::new(),
+            tags: peers.map(|(index, id)| (net.tag(id), index)).collect(),
+            forwarded: VecDeque::new(),
+            targets: PrefixBuckets::new(TARGETS, rng),
+            announcements: super::bucket::Bucket::default(),
+            local: Vec::new(),
+            observed: Vec::new(),
+            outbox: VecDeque::new(),
+            next_number: 0,
+            relaying: relay::Relaying::new(relay),
+            introducers: Vec::new(),
+            choose_at: None,
+            announce_at: None,
+            keepalive: standing::KEEPALIVE,
+        }
+    }
+
+    /// Numbers of requests and introductions; never 0.
+    fn number(&mut self) -> u32 {
+        self.next_number = self.next_number.wrapping_add(1).max(1);
+        self.next_number
+    }
+
+    /// Sends a datagram in the clear with the next transmission.
+    fn post(&mut self, link: Link, datagram: &[u8]) {
+        if self.outbox.len() < MAX_OUTBOX {
+            self.outbox.push_back((link, datagram.to_vec()));
+        }
+    }
+
+    fn post_token(&mut self, link: Link, token: &[u8; 32]) {
+        self.post(link, &encode_cookie_packet(CookieKind::Ping, token));
+    }
+
+    fn expect_token(&mut self, now: Instant, bytes: [u8; 32], token: Token) {
+        if self.tokens.len() >= MAX_TOKENS {
+            self.tokens.retain(|_, old| now < old.until);
+        }
+        if self.tokens.len() < MAX_TOKENS {
+            self.tokens.insert(bytes, token);
+        }
+    }
+
+    /// When [`Node::tend_mesh`] has something to do.
+    pub(super) fn deadline(&self) -> Instant {
+        let forwarded = self.forwarded.front().map(|forwarded| forwarded.until);
+        [forwarded, self.choose_at, self.announce_at].into_iter().flatten().fold(self.rotate_at, Instant::min)
+    }
+
+    /// Where this node is seen, without the port.
+    fn observed_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.observed.iter().map(|(_, address)| address.ip())
+    }
+
+    /// What is known of the NAT in front of this node.
+    pub(super) fn nat(&self) -> NatStatus {
+        let has_public_address =
+            self.observed.iter().any(|(_, seen)| self.local.iter().any(|(own, _)| own.ip() == seen.ip()));
+        let of_one_family: Vec<SocketAddr> =
+            self.observed.iter().map(|(_, address)| *address).filter(SocketAddr::is_ipv4).collect();
+        let same_mapping = (of_one_family.len() > 1).then(|| of_one_family.windows(2).all(|pair| pair[0] == pair[1]));
+        NatStatus {
+            observed: self.observed.clone(),
+            has_public_address,
+            same_mapping,
+            port_step: port_step(&of_one_family).filter(|_| same_mapping == Some(false)),
+            open_filter: None,
+            hairpin: None,
+            lifetime: None,
+            keepalive: self.keepalive,
+        }
+    }
+}
+
+/// The common distance of ports that follow each other, if it is small.
+fn port_step(observed: &[SocketAddr]) -> Option<u16> {
+    let mut ports: Vec<u16> = observed.iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let steps: Vec<u16> = ports.windows(2).filter_map(|pair| Some(pair.last()? - pair.first()?)).collect();
+    let least = *steps.iter().min()?;
+    (least <= 16 && steps.iter().all(|step| step % least == 0 && *step <= 64)).then_some(least)
+}
+
+impl Node {
+    /// Timers of the mesh as a whole.
+    pub(super) fn tend_mesh(&mut self, now: Instant) {
+        if now >= self.mesh.rotate_at {
+            let fresh = self.rng.bytes();
+            self.mesh.previous_nonce = std::mem::replace(&mut self.mesh.nonce, fresh);
+            self.mesh.rotate_at = now + NONCE_PERIOD;
+            self.mesh.tokens.retain(|_, token| now < token.until);
+            self.tell_all(now);
+        }
+        while self.mesh.seen_order.front().is_some_and(|&(at, _)| now >= at + SEEN) {
+            if let Some((_, key)) = self.mesh.seen_order.pop_front() {
+                self.mesh.seen.remove(&key);
+            }
+        }
+        self.expire_forwarded(now);
+        self.tend_standing(now);
+    }
+
+    /// What is due for one peer: seeking it, answering it, telling it, asking it.
+    pub(super) fn tend_contact(&mut self, now: Instant, index: PeerIndex) {
+        self.tell(now, index);
+        self.ask_for_list(now, index);
+        self.pursue(now, index);
+        self.repeat_answer(now, index);
+        if let Some(parts) = self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.parts.as_mut()) {
+            parts.handle_timeout(now);
+        }
+    }
+
+    /// Sends what waits in the clear.
+    pub(super) fn send_posted(&mut self, now: Instant, tx: &mut impl TxSink) {
+        while let Some((link, datagram)) = self.mesh.outbox.pop_front() {
+            self.emit(now, link, &datagram, tx);
+        }
+    }
+
+    /// Sends the frames that wait for a peer.
+    pub(super) fn send_mesh_frames(&mut self, now: Instant, index: PeerIndex, tx: &mut impl TxSink) {
+        use super::session::{Lane, SessionRef};
+        use crate::wire::data::DataWriter;
+        use crate::wire::sealed::{HEADER, MAX_PLAINTEXT};
+        loop {
+            let Some(peer) = self.peers.get_mut(index) else { return };
+            let Some(serial) = peer.active() else { return };
+            let Some(contact) = peer.contact_mut().filter(|contact| contact.next_frame().is_some()) else { return };
+            let mut writer = DataWriter::new(&mut self.scratch[HEADER..HEADER + MAX_PLAINTEXT]);
+            while contact.next_frame().is_some_and(|frame| frame.write(&mut writer)) {
+                contact.pop_frame();
+            }
+            if writer.frames() == 0 {
+                // It fits no packet: none of this node's own making is so long.
+                contact.pop_frame();
+                continue;
+            }
+            let len = writer.finish();
+            self.send_scratch(now, SessionRef { peer: index, serial }, Lane::User, len, None, tx);
+        }
+    }
+}
+
+/// What comes in.
+impl Node {
+    /// A frame of a peer that concerns others.
+    pub(super) fn handle_mesh_frame(
+        &mut self,
+        now: Instant,
+        from: PeerIndex,
+        link: Link,
+        frame: MeshFrame,
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) -> Result<(), Dropped> {
+        match frame {
+            MeshFrame::ListRequest { version, .. } => self.on_list_request(now, from, version),
+            MeshFrame::Request { number, ephemeral, target, signature } => {
+                self.on_request(now, from, number, ephemeral, target, signature)
+            }
+            MeshFrame::Introduction { number, ephemeral, asker, signature, address } => {
+                let introduction = answer::Introduction { number, ephemeral, asker, signature, address };
+                self.on_introduction(now, from, &introduction)
+            }
+            MeshFrame::Acknowledgement { number, status } => self.on_acknowledgement(now, from, number, status),
+            MeshFrame::Relayed { .. } | MeshFrame::RelayedPart { .. } => {
+                self.on_relayed(now, from, link, frame, tx, tun)
+            }
+        }
+    }
+
+    /// A control record of a peer, if it concerns others; false if it does not.
+    pub(super) fn handle_mesh_record(&mut self, now: Instant, from: PeerIndex, record: &[u8]) -> bool {
+        match Record::decode(record) {
+            Ok(Record::PeersList { version, flags, entries }) => self.on_peers_list(now, from, version, flags, entries),
+            Ok(Record::Find(keys)) => {
+                if let (Err(reason), Some(peer)) = (self.on_find(now, from, keys), self.peers.get_mut(from)) {
+                    peer.drops.count(reason);
+                }
+            }
+            Ok(Record::About { flags, nonce, seen }) => self.on_about(now, from, flags, *nonce, seen),
+            Ok(Record::Candidates(candidates)) => self.on_candidates(now, from, candidates),
+            Ok(
+                Record::Offer { .. }
+                | Record::Finish { .. }
+                | Record::Rekey { .. }
+                | Record::RekeyAnswer { .. }
+                | Record::Close(_)
+                | Record::Unknown(_),
+            )
+            | Err(_) => return false,
+        }
+        true
+    }
+}

@@ -1,0 +1,231 @@
+//! Forwarding sealed packets between two members, and being at an end of that (PROTOCOL §12.6).
+//!
+//! A relay forwards once: what came through a relay is not forwarded, and goes only to members that it reaches directly. So there are no loops, whatever anybody says. It keeps nothing of a
+//! datagram, cannot read it, and whoever alters it makes it fail to open.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::frame::MeshFrame;
+use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
+use crate::proto::channel::parts::Reassembly;
+use crate::proto::command::{CandidateKind, RelayLimits};
+use crate::proto::event::Dropped;
+use crate::proto::hop;
+use crate::proto::node::Node;
+use crate::proto::session::{Lane, SessionRef};
+use crate::wire::data::{DATA_HEADER, DataWriter};
+use crate::wire::frame::{RELAYED_OVERHEAD, RELAYED_PART_OVERHEAD};
+use crate::wire::sealed::HEADER;
+
+/// Members that were forwarded for in this time count against the limit.
+const ACTIVE: Duration = Duration::from_secs(10);
+/// The longest datagram that is relayed: what every path carries, with room for later editions.
+const LONGEST: usize = 2048;
+
+/// For whom this node relays.
+#[derive(Debug)]
+pub(crate) struct Relaying {
+    limits: Option<RelayLimits>,
+    members: BTreeMap<PeerIndex, Allowance>,
+}
+
+/// What is left of one member's share.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    bytes: u64,
+    updated: Instant,
+}
+
+impl Relaying {
+    pub(super) const fn new(limits: Option<RelayLimits>) -> Self {
+        Self { limits, members: BTreeMap::new() }
+    }
+
+    pub(super) const fn is_enabled(&self) -> bool {
+        self.limits.is_some()
+    }
+
+    /// Whether `len` bytes more of `member` may be forwarded now.
+    fn admit(&mut self, now: Instant, member: PeerIndex, len: usize) -> Result<(), Dropped> {
+        let limits = self.limits.ok_or(Dropped::Ignored)?;
+        if !self.members.contains_key(&member) {
+            if self.members.len() >= limits.members {
+                self.members.retain(|_, allowance| now < allowance.updated + ACTIVE);
+            }
+            if self.members.len() >= limits.members {
+                return Err(Dropped::RelayLimit);
+            }
+        }
+        let burst = limits.bytes_per_second / 2;
+        let allowance = self.members.entry(member).or_insert(Allowance { bytes: burst, updated: now });
+        let elapsed = now.saturating_duration_since(allowance.updated).as_micros().min(1_000_000) as u64;
+        let gained = limits.bytes_per_second.saturating_mul(elapsed) / 1_000_000;
+        allowance.bytes = (allowance.bytes + gained).min(burst);
+        allowance.updated = now;
+        match allowance.bytes.checked_sub(len as u64) {
+            Some(left) => allowance.bytes = left,
+            None => return Err(Dropped::RelayLimit),
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// A frame that carries a datagram of another member, or for another member.
+    pub(super) fn on_relayed(
+        &mut self,
+        now: Instant,
+        from: PeerIndex,
+        link: Link,
+        frame: MeshFrame,
+        tx: &mut impl TxSink,
+        tun: &mut impl TunSink,
+    ) -> Result<(), Dropped> {
+        if hop::is_relayed(link.remote) {
+            return Err(Dropped::RelayLoop);
+        }
+        match frame {
+            MeshFrame::Relayed { hops: 1, tag, datagram } => {
+                let own = self.own_tag(from);
+                self.forward(now, from, tag, datagram.len(), |hops| MeshFrame::Relayed { hops, tag: own, datagram }, tx)
+            }
+            MeshFrame::RelayedPart { hops: 1, tag, number, index, count, data } => {
+                let own = self.own_tag(from);
+                let part = |hops| MeshFrame::RelayedPart { hops, tag: own, number, index, count, data: data.clone() };
+                self.forward(now, from, tag, data.len(), part, tx)
+            }
+            MeshFrame::Relayed { hops: 0, tag, mut datagram } => {
+                self.take_datagram(now, Link::to(hop::relayed(from, tag)), &mut datagram, tx, tun)
+            }
+            MeshFrame::RelayedPart { hops: 0, tag, number, index, count, data } => {
+                let peer = self.peers.get_mut(from).ok_or(Dropped::UnknownPeer)?;
+                let parts = peer.contact().parts.get_or_insert_with(|| Box::new(Reassembly::new()));
+                // Two members that send through one relay count for themselves; a mixture of both does not open.
+                let whole = parts.on_part(now, number ^ tag as u32, index, count, &data, Ecn::NotEct);
+                let Some((mut datagram, _)) = whole.map_err(|_| Dropped::BadPart)? else { return Ok(()) };
+                self.take_datagram(now, Link::to(hop::relayed(from, tag)), &mut datagram, tx, tun)
+            }
+            MeshFrame::Relayed { .. } | MeshFrame::RelayedPart { .. } => Err(Dropped::RelayLoop),
+            MeshFrame::ListRequest { .. }
+            | MeshFrame::Request { .. }
+            | MeshFrame::Introduction { .. }
+            | MeshFrame::Acknowledgement { .. } => Ok(()),
+        }
+    }
+
+    fn own_tag(&mut self, of: PeerIndex) -> u64 {
+        self.peers.get_mut(of).map_or(0, |peer| self.local.net.tag(&peer.id))
+    }
+
+    /// Sends one frame on to the member with `tag`.
+    fn forward(
+        &mut self,
+        now: Instant,
+        from: PeerIndex,
+        tag: u64,
+        len: usize,
+        frame: impl FnOnce(u8) -> MeshFrame,
+        tx: &mut impl TxSink,
+    ) -> Result<(), Dropped> {
+        if len > LONGEST {
+            return Err(Dropped::TooLarge);
+        }
+        if !self.mesh.relaying.is_enabled() {
+            return Err(Dropped::Ignored);
+        }
+        let target = *self.mesh.tags.get(&tag).filter(|target| **target != from).ok_or(Dropped::UnknownPeer)?;
+        let peer = self.peers.get_mut(target).ok_or(Dropped::UnknownPeer)?;
+        if peer.mesh_session().is_none_or(|session| session.path.is_relayed()) {
+            return Err(Dropped::UnknownSession);
+        }
+        self.mesh.relaying.admit(now, from, len)?;
+        let frame = frame(0);
+        self.send_frame(now, target, &frame, tx)
+    }
+
+    /// Sends a datagram through a relay: `link` leads to a relayed hop.
+    pub(in crate::proto) fn send_relayed(&mut self, now: Instant, relay: PeerIndex, tag: u64, datagram: &[u8], tx: &mut impl TxSink) {
+        let Some(peer) = self.peers.get_mut(relay) else { return };
+        let Some(limit) = peer.mesh_session().filter(|session| !session.path.is_relayed()).map(|session| session.datagram_limit()) else {
+            peer.drops.count(Dropped::UnknownSession);
+            return;
+        };
+        let room = limit - DATA_HEADER;
+        let result = if RELAYED_OVERHEAD + datagram.len() <= room {
+            self.send_frame(now, relay, &MeshFrame::Relayed { hops: 1, tag, datagram: datagram.to_vec() }, tx)
+        } else {
+            let number = self.mesh.number();
+            let piece = datagram.len().div_ceil(datagram.len().div_ceil(room - RELAYED_PART_OVERHEAD).max(2));
+            let count = datagram.len().div_ceil(piece) as u8;
+            let mut result = Ok(());
+            for (index, data) in (0..).zip(datagram.chunks(piece)) {
+                let frame = MeshFrame::RelayedPart { hops: 1, tag, number, index, count, data: data.to_vec() };
+                result = result.and(self.send_frame(now, relay, &frame, tx));
+            }
+            result
+        };
+        if let (Err(reason), Some(peer)) = (result, self.peers.get_mut(relay)) {
+            peer.drops.count(reason);
+        }
+    }
+
+    /// Seals one frame in a packet of its own. What is too long for the path to a relayed datagram's target is cut once more.
+    fn send_frame(&mut self, now: Instant, to: PeerIndex, frame: &MeshFrame, tx: &mut impl TxSink) -> Result<(), Dropped> {
+        let peer = self.peers.get_mut(to).ok_or(Dropped::UnknownPeer)?;
+        let session = peer.mesh_session().ok_or(Dropped::UnknownSession)?;
+        let (serial, limit) = (session.serial, session.datagram_limit());
+        let mut writer = DataWriter::new(&mut self.scratch[HEADER..HEADER + limit]);
+        if !frame.write(&mut writer) {
+            return self.cut_once_more(now, to, frame, limit, tx);
+        }
+        let len = writer.finish();
+        self.send_scratch(now, SessionRef { peer: to, serial }, Lane::User, len, None, tx);
+        Ok(())
+    }
+
+    fn cut_once_more(&mut self, now: Instant, to: PeerIndex, frame: &MeshFrame, limit: usize, tx: &mut impl TxSink) -> Result<(), Dropped> {
+        let MeshFrame::Relayed { hops, tag, datagram } = frame else { return Err(Dropped::TooLarge) };
+        let (hops, tag) = (*hops, *tag);
+        let number = self.mesh.number();
+        let piece = datagram.len().div_ceil(2);
+        if DATA_HEADER + RELAYED_PART_OVERHEAD + piece > limit {
+            return Err(Dropped::TooLarge);
+        }
+        for (index, data) in (0..).zip(datagram.chunks(piece)) {
+            self.send_frame(now, to, &MeshFrame::RelayedPart { hops, tag, number, index, count: 2, data: data.to_vec() }, tx)?;
+        }
+        Ok(())
+    }
+
+    /// A peer relays: sessions that are in use may need it.
+    pub(super) fn offer_relay(&mut self, now: Instant, relay: PeerIndex) {
+        for index in self.peers.connected() {
+            self.add_relayed_paths(now, index, &[relay]);
+        }
+    }
+
+    /// Every relay with a session is a way to a peer that is talked to.
+    pub(in crate::proto) fn add_all_relayed_paths(&mut self, now: Instant, index: PeerIndex) {
+        let connected = self.peers.connected();
+        let relays: Vec<PeerIndex> = connected
+            .into_iter()
+            .filter(|other| self.peers.get_mut(*other).is_some_and(|peer| peer.is_relay()))
+            .collect();
+        self.add_relayed_paths(now, index, &relays);
+    }
+
+    fn add_relayed_paths(&mut self, now: Instant, index: PeerIndex, relays: &[PeerIndex]) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let tag = self.local.net.tag(&peer.id);
+        // Those that introduce are reached directly, or not at all.
+        if peer.is_standing() || peer.is_relay() {
+            return;
+        }
+        let Some(session) = peer.mesh_session() else { return };
+        for &relay in relays.iter().filter(|relay| **relay != index) {
+            session.path.add(now, Link::to(hop::relayed(relay, tag)), CandidateKind::Relayed);
+        }
+        self.settle(now, index);
+    }
+}

@@ -1,0 +1,534 @@
+//! Reaching a member whose address is unknown, or does not answer, with the help of others (PROTOCOL §12.3, §12.4).
+//!
+//! Up to three introducers are asked at once: those that say they know the member, then those that rendezvous hashing names for it. Each is asked for the member's nonce unless that is known,
+//! then for the introduction. Meanwhile pings with a small hop limit open the own NAT towards every address that is known of the member; from the acknowledgement on they go all the way.
+//! The first valid answer wins, wherever it comes from; the session that it makes goes on with all the addresses.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::frame::MeshFrame;
+use super::{Mesh, Token};
+use crate::base::{Link, PeerIndex};
+use crate::crypto::keys::EphemeralSecret;
+use crate::crypto::mesh::{Introduced, PunchedBy};
+use crate::crypto::schedule::Epoch0;
+use crate::proto::bucket::{Bucket, Rate};
+use crate::proto::command::Step;
+use crate::proto::event::{Dropped, Event};
+use crate::proto::handshake::Local;
+use crate::proto::handshake::initiator::verify;
+use crate::proto::hop;
+use crate::proto::node::Node;
+use crate::proto::peer::Peer;
+use crate::proto::session::Session;
+use crate::wire::frame::IntroductionStatus;
+use crate::wire::hello::Hello;
+use crate::wire::member::Keys;
+use crate::wire::record::Record;
+
+/// Introducers that are asked at a time.
+const MAX_INTRODUCERS: usize = 3;
+/// A search is given up after this long, unless packets go on wanting out.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks at who could introduce.
+const LOOK: Duration = Duration::from_millis(250);
+/// An introducer that has not answered by then does not.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// A request is repeated after this long, and twice as long each time.
+const REPEAT: Duration = Duration::from_millis(250);
+const REQUESTS: u32 = 4;
+/// When pings leave after the acknowledgement.
+const PUNCHES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+];
+/// Far enough to leave the own NAT and that of a carrier, and not far enough to meet the other's: one that sees an unexpected packet first may move the mapping elsewhere.
+const NEAR_HOPS: u8 = 3;
+/// After the first introduction was accepted, how long the others may take.
+const SETTLE: Duration = Duration::from_secs(4);
+/// Addresses that are pinged for one introduction.
+const MAX_TARGETS: usize = 12;
+/// Answers examined in one second: each costs public-key work.
+const EXAMINED: Rate = Rate { per_second: 20, burst: 20 };
+
+/// One search.
+#[derive(Debug)]
+pub(crate) struct Seeking {
+    since: Instant,
+    next_at: Instant,
+    inquiries: Vec<Inquiry>,
+    examined: Bucket,
+}
+
+/// With one introducer.
+#[derive(Debug)]
+struct Inquiry {
+    introducer: PeerIndex,
+    stage: Stage,
+    since: Instant,
+    /// The nonce was too old once already.
+    renewed: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Asked where the member is.
+    Asked,
+    /// Asked for an introduction.
+    Requested(Box<Requested>),
+    /// Nothing will come of it.
+    Over,
+}
+
+#[derive(Debug)]
+struct Requested {
+    number: u32,
+    ephemeral: EphemeralSecret,
+    public: [u8; 32],
+    signature: [u8; 64],
+    /// `h_I`.
+    hash: [u8; 32],
+    /// What this node's pings bear.
+    token: [u8; 32],
+    requests: u32,
+    request_at: Instant,
+    accepted_at: Option<Instant>,
+    punches: usize,
+    /// Where pings have gone, and answers may come from.
+    targets: Vec<SocketAddr>,
+}
+
+impl Seeking {
+    pub(crate) fn new(now: Instant, at: Instant) -> Self {
+        Self { since: now, next_at: at, inquiries: Vec::new(), examined: Bucket::default() }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.next_at
+    }
+
+    /// Look again, now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.next_at = self.next_at.min(now);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.since + PATIENCE
+    }
+
+    fn inquiry(&mut self, introducer: PeerIndex) -> Option<&mut Inquiry> {
+        self.inquiries.iter_mut().find(|inquiry| inquiry.introducer == introducer)
+    }
+
+    /// Checks a hello answer against every introduction that was asked for. Changes nothing but the bucket.
+    pub(crate) fn verify_answer(
+        &mut self,
+        now: Instant,
+        local: &Local,
+        peer: &crate::base::PeerId,
+        answer: &Hello<'_>,
+    ) -> Result<(Epoch0, PeerIndex), Dropped> {
+        let mut result = Err(Dropped::Unexpected);
+        for inquiry in &self.inquiries {
+            let Stage::Requested(requested) = &inquiry.stage else { continue };
+            if !self.examined.take(now, EXAMINED) {
+                return Err(Dropped::RateLimited);
+            }
+            result = verify(&requested.ephemeral, &requested.hash, local, peer, answer)
+                .map(|epoch| (epoch, inquiry.introducer));
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Every address that was pinged.
+    pub(crate) fn targets(&self) -> Vec<SocketAddr> {
+        let mut all = Vec::new();
+        for inquiry in &self.inquiries {
+            if let Stage::Requested(requested) = &inquiry.stage {
+                all.extend(requested.targets.iter().copied());
+            }
+        }
+        all
+    }
+}
+
+impl Node {
+    /// Goes on with the search for a peer, if one is under way and due.
+    pub(super) fn pursue(&mut self, now: Instant, index: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let is_reached = peer.is_reached();
+        let Some(contact) = peer.contact_mut() else { return };
+        let Some(seeking) = contact.seeking.as_mut() else { return };
+        if is_reached {
+            contact.seeking = None;
+            return;
+        }
+        if now < seeking.next_at {
+            return;
+        }
+        if seeking.is_over(now) {
+            contact.seeking = None;
+            contact.step(now, Step::GaveUp);
+            peer.on_not_found(now);
+            if !peer.is_greeting() {
+                self.events.push(Event::Unreachable { peer: index });
+            }
+            return;
+        }
+        seeking.next_at = now + LOOK;
+        self.enlist(now, index);
+        self.advance(now, index);
+    }
+
+    /// Asks more introducers, if fewer are at it than may be.
+    fn enlist(&mut self, now: Instant, target: PeerIndex) {
+        for introducer in self.introducers_for(target) {
+            let Some(peer) = self.peers.get_mut(target) else { return };
+            let contact = peer.contact();
+            let nonce = contact.nonce(now);
+            let Some(seeking) = contact.seeking.as_mut() else { return };
+            let at_it = seeking.inquiries.iter().filter(|inquiry| !matches!(inquiry.stage, Stage::Over)).count();
+            if at_it >= MAX_INTRODUCERS {
+                return;
+            }
+            if seeking.inquiry(introducer).is_some() {
+                continue;
+            }
+            seeking.inquiries.push(Inquiry { introducer, stage: Stage::Asked, since: now, renewed: false });
+            if nonce.is_some() {
+                self.request(now, target, introducer);
+            } else {
+                self.ask(now, target, introducer);
+            }
+        }
+    }
+
+    /// Peers with sessions that may know the target: first those that say so. If there is none with a session, the best are greeted.
+    fn introducers_for(&mut self, target: PeerIndex) -> Vec<PeerIndex> {
+        let Some(peer) = self.peers.get_mut(target) else { return Vec::new() };
+        let (id, known_by) = (peer.id, peer.known_by());
+        let mut all: Vec<(bool, u64, PeerIndex)> = Vec::new();
+        for index in self.peers.connected().into_iter().filter(|index| *index != target) {
+            let Some(other) = self.peers.get_mut(index) else { continue };
+            let introduces = other.mesh_session().is_some_and(|session| !session.path.is_relayed())
+                && other.contact_mut().is_some_and(|contact| contact.introduces);
+            if introduces {
+                all.push((known_by.contains(&index), self.local.net.rank(&id, &other.id), index));
+            }
+        }
+        all.sort_unstable_by(|one, other| other.cmp(one));
+        all.into_iter().map(|(_, _, index)| index).collect()
+    }
+
+    /// The member that rendezvous hashing names for the target, and with which there is no session yet, is called.
+    fn call_introducers(&mut self, now: Instant, target: PeerIndex) {
+        let Some(id) = self.peers.get_mut(target).map(|peer| peer.id) else { return };
+        let mut best: Vec<(u64, PeerIndex)> = Vec::new();
+        for index in self.mesh.introducers.clone().into_iter().filter(|index| *index != target) {
+            if let Some(peer) = self.peers.get_mut(index) {
+                best.push((self.local.net.rank(&id, &peer.id), index));
+            }
+        }
+        best.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, index) in best.into_iter().take(MAX_INTRODUCERS) {
+            if let Some(peer) = self.peers.get_mut(index).filter(|peer| !peer.is_connected()) {
+                peer.greet(now, &mut self.rng);
+                self.settle(now, index);
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Instant, target: PeerIndex, introducer: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(target) else { return };
+        let id = peer.id;
+        peer.contact().step(now, Step::Asked(introducer));
+        let record = Record::Find(Keys::new(id.as_bytes())).encode();
+        if let Some(session) = self.peers.get_mut(introducer).and_then(Peer::mesh_session) {
+            let _ = session.channels.send_control(now, &record);
+        }
+        self.settle(now, introducer);
+    }
+
+    /// An introducer says whether it knows a member.
+    pub(super) fn on_found(&mut self, now: Instant, introducer: PeerIndex, target: PeerIndex, connected: bool) {
+        let Some(contact) = self.peers.get_mut(target).and_then(Peer::contact_mut) else { return };
+        let Some(inquiry) = contact.seeking.as_mut().and_then(|seeking| seeking.inquiry(introducer)) else { return };
+        if !matches!(inquiry.stage, Stage::Asked) {
+            return;
+        }
+        if connected {
+            self.request(now, target, introducer);
+        } else {
+            inquiry.stage = Stage::Over;
+            contact.step(now, Step::NotKnownBy(introducer));
+            if let Some(seeking) = contact.seeking.as_mut() {
+                seeking.hurry(now);
+            }
+            self.settle(now, target);
+        }
+    }
+
+    /// Asks for an introduction, and opens the own NAT.
+    fn request(&mut self, now: Instant, target: PeerIndex, introducer: PeerIndex) {
+        let number = self.mesh.number();
+        let Some(introducer_id) = self.peers.get_mut(introducer).map(|peer| peer.id) else { return };
+        let Some(peer) = self.peers.get_mut(target) else { return };
+        let id = peer.id;
+        let greetable = peer.greetable();
+        let contact = peer.contact();
+        let Some(nonce) = contact.nonce(now) else { return };
+        let mut targets: Vec<SocketAddr> = Vec::new();
+        for address in greetable.into_iter().chain(contact.addresses.iter().copied()) {
+            if targets.len() < MAX_TARGETS && !targets.contains(&address) && !hop::is_relayed(address) {
+                targets.push(address);
+            }
+        }
+        let ephemeral = EphemeralSecret::generate(&mut self.rng);
+        let public = ephemeral.public();
+        let introduced = Introduced {
+            asker: &self.local.id,
+            introducer: &introducer_id,
+            target: &id,
+            ephemeral: &public,
+            nonce: &nonce,
+        };
+        let net = &self.local.net;
+        let signature = net.sign_introduction(&self.local.identity, &introduced);
+        let hash = net.introduction_hash(&introduced, &signature);
+        let token = |by| net.punch_token(&public, &self.local.id, &id, by);
+        let (own, theirs) = (token(PunchedBy::Asker), token(PunchedBy::Target));
+        let Some(inquiry) = contact.seeking.as_mut().and_then(|seeking| seeking.inquiry(introducer)) else { return };
+        inquiry.since = now;
+        inquiry.stage = Stage::Requested(Box::new(Requested {
+            number,
+            ephemeral,
+            public,
+            signature,
+            hash,
+            token: own,
+            requests: 1,
+            request_at: now + REPEAT,
+            accepted_at: None,
+            punches: 0,
+            targets: targets.clone(),
+        }));
+        contact.step(now, Step::Requested(introducer));
+        self.mesh.expect_token(now, theirs, Token { peer: target, asked: true, until: now + PATIENCE });
+        for address in targets {
+            self.mesh.post_token(Link::to(address).within(NEAR_HOPS), &own);
+        }
+        if let Some(peer) = self.peers.get_mut(introducer) {
+            // Where both are behind one router, the introducer passes on what this node has told it.
+            peer.contact().send(MeshFrame::Request { number, ephemeral: public, target: id, signature });
+        }
+        self.settle(now, introducer);
+        self.settle(now, target);
+    }
+
+    /// Repeats requests and pings that are due, and gives up introducers that are silent.
+    fn advance(&mut self, now: Instant, target: PeerIndex) {
+        let mut repeat = Vec::new();
+        let mut punch = Vec::new();
+        let mut silent = Vec::new();
+        let Some(peer) = self.peers.get_mut(target) else { return };
+        let id = peer.id;
+        let Some(seeking) = peer.contact_mut().and_then(|contact| contact.seeking.as_mut()) else { return };
+        let mut next = now + LOOK;
+        for inquiry in &mut seeking.inquiries {
+            let Inquiry { introducer, stage, since, .. } = inquiry;
+            let over = match stage {
+                Stage::Asked => now >= *since + ANSWERS_WITHIN,
+                Stage::Requested(requested) => requested.advance(now, *introducer, id, &mut repeat, &mut punch),
+                Stage::Over => false,
+            };
+            if over {
+                silent.push(*introducer);
+                *stage = Stage::Over;
+            } else if let Stage::Requested(requested) = stage {
+                next = next.min(requested.deadline());
+            }
+        }
+        seeking.next_at = next;
+        let all_over = seeking.inquiries.iter().all(|inquiry| matches!(inquiry.stage, Stage::Over));
+        if let Some(contact) = peer.contact_mut() {
+            silent.into_iter().for_each(|introducer| contact.step(now, Step::NoAnswer(introducer)));
+        }
+        for (introducer, frame) in repeat {
+            if let Some(peer) = self.peers.get_mut(introducer).filter(|peer| peer.is_connected()) {
+                peer.contact().send(frame);
+            }
+            self.settle(now, introducer);
+        }
+        for (address, token) in punch {
+            self.mesh.post_token(Link::to(address), &token);
+        }
+        if all_over {
+            self.call_introducers(now, target);
+        }
+    }
+
+    /// What became of an introduction that this node asked for.
+    pub(super) fn on_acknowledged(&mut self, now: Instant, introducer: PeerIndex, number: u32, status: IntroductionStatus) -> Result<(), Dropped> {
+        let target = self.peers.seeking().into_iter().find(|&index| {
+            self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut()).is_some_and(|seeking| {
+                seeking.inquiry(introducer).is_some_and(|inquiry| {
+                    matches!(&inquiry.stage, Stage::Requested(requested) if requested.number == number)
+                })
+            })
+        });
+        let target = target.ok_or(Dropped::Unexpected)?;
+        let Some(contact) = self.peers.get_mut(target).and_then(Peer::contact_mut) else { return Ok(()) };
+        contact.step(now, Step::Acknowledged(introducer, status.byte()));
+        let Some(seeking) = contact.seeking.as_mut() else { return Ok(()) };
+        seeking.hurry(now);
+        let Some(inquiry) = seeking.inquiry(introducer) else { return Ok(()) };
+        let mut ask_again = false;
+        match status {
+            IntroductionStatus::Accepted => {
+                if let Stage::Requested(requested) = &mut inquiry.stage {
+                    requested.accepted_at.get_or_insert(now);
+                }
+            }
+            IntroductionStatus::BadSignature if !inquiry.renewed => {
+                (inquiry.renewed, inquiry.stage, inquiry.since) = (true, Stage::Asked, now);
+                ask_again = true;
+            }
+            IntroductionStatus::BadSignature
+            | IntroductionStatus::UnknownTarget
+            | IntroductionStatus::Refused
+            | IntroductionStatus::Unreachable => inquiry.stage = Stage::Over,
+        }
+        if ask_again {
+            contact.forget_nonce();
+            self.ask(now, target, introducer);
+        }
+        self.settle(now, target);
+        Ok(())
+    }
+
+    /// A hello answer that is no answer to a hello: the member was introduced.
+    pub(in crate::proto) fn handle_introduced_answer(&mut self, now: Instant, link: Link, answer: &Hello<'_>) -> Result<(), Dropped> {
+        let peer = self.peers.by_id(&answer.identity()).ok_or(Dropped::UnknownPeer)?;
+        let (index, id) = (peer.index, peer.id);
+        let contact = peer.contact_mut().ok_or(Dropped::Unexpected)?;
+        let seeking = contact.seeking.as_mut().ok_or(Dropped::Unexpected)?;
+        let (epoch, introducer) = seeking.verify_answer(now, &self.local, &id, answer)?;
+        let (targets, rtt) = (seeking.targets(), now.saturating_duration_since(seeking.since));
+        contact.step(now, Step::Introduced(introducer));
+        contact.seeking = None;
+        let serial = self.next_serial();
+        let mut session =
+            Session::initiated(now, serial, Link::to(link.remote), epoch, rtt.min(Duration::from_secs(1)), &mut self.rng);
+        session.greet(now);
+        for address in targets {
+            session.path.add(now, Link::to(address), crate::proto::command::CandidateKind::Observed);
+        }
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.add_initiated(now, session);
+        }
+        self.settle(now, index);
+        Ok(())
+    }
+
+    /// A ping with a token that is waited for: the other end of an introduction is there.
+    pub(in crate::proto) fn on_token(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> bool {
+        let Some(token) = self.mesh.tokens.get(cookie).copied().filter(|token| now < token.until) else { return false };
+        if token.asked {
+            self.on_token_of_target(now, link, token.peer);
+        } else {
+            self.on_token_of_asker(now, link, token.peer);
+        }
+        true
+    }
+
+    /// The target was heard from `link`: its answer may come from there, and this node's pings should go there.
+    fn on_token_of_target(&mut self, now: Instant, link: Link, target: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(target) else { return };
+        if let Some(session) = peer.newest_session() {
+            session.path.add(now, Link::to(link.remote), crate::proto::command::CandidateKind::Heard);
+            self.settle(now, target);
+            return;
+        }
+        let Some(seeking) = peer.contact_mut().and_then(|contact| contact.seeking.as_mut()) else { return };
+        let mut answer = Vec::new();
+        for inquiry in &mut seeking.inquiries {
+            if let Stage::Requested(requested) = &mut inquiry.stage
+                && requested.targets.len() < MAX_TARGETS
+                && !requested.targets.contains(&link.remote)
+            {
+                requested.targets.push(link.remote);
+                answer.push(requested.token);
+            }
+        }
+        for token in answer {
+            self.mesh.post_token(Link::to(link.remote), &token);
+        }
+    }
+
+    /// A peer can introduce now: whoever is sought may be known to it.
+    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex) {
+        for index in self.peers.seeking().into_iter().filter(|index| *index != introducer) {
+            if let Some(seeking) = self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut()) {
+                seeking.hurry(now);
+            }
+            self.settle(now, index);
+        }
+    }
+}
+
+impl Requested {
+    /// True if the introducer or the member has been silent for too long.
+    fn advance(
+        &mut self,
+        now: Instant,
+        introducer: PeerIndex,
+        target: crate::base::PeerId,
+        repeat: &mut Vec<(PeerIndex, MeshFrame)>,
+        punch: &mut Vec<(SocketAddr, [u8; 32])>,
+    ) -> bool {
+        let Some(accepted_at) = self.accepted_at else {
+            if now < self.request_at {
+                return false;
+            }
+            if self.requests >= REQUESTS {
+                return true;
+            }
+            self.request_at = now + REPEAT * (1 << self.requests);
+            self.requests += 1;
+            let Self { number, public: ephemeral, signature, .. } = *self;
+            repeat.push((introducer, MeshFrame::Request { number, ephemeral, target, signature }));
+            return false;
+        };
+        while PUNCHES.get(self.punches).is_some_and(|after| now >= accepted_at + *after) {
+            self.punches += 1;
+            punch.extend(self.targets.iter().map(|address| (*address, self.token)));
+        }
+        now >= accepted_at + SETTLE
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.accepted_at {
+            None => self.request_at,
+            Some(at) => at + PUNCHES.get(self.punches).copied().unwrap_or(SETTLE),
+        }
+    }
+}
+
+// The tokens of a search are few enough for the table.
+const _: () = assert!(MAX_INTRODUCERS * 2 < super::MAX_TOKENS);
+
+impl Mesh {
+    /// For tests: how many tokens are waited for.
+    #[cfg(test)]
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+}

@@ -1,0 +1,163 @@
+//! A few sessions that stay (PROTOCOL §12.1): whoever wants to be found keeps them with those that rendezvous hashing names, and whoever seeks asks the same.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::base::{Link, PeerIndex};
+use crate::crypto::equal;
+use crate::proto::command::CandidateKind;
+use crate::proto::event::Event;
+use crate::proto::handshake::initiator::split;
+use crate::proto::hop;
+use crate::proto::node::Node;
+use crate::proto::peer::Peer;
+use crate::wire::hello::{CookieKind, encode_cookie_packet};
+use crate::wire::packet::Packet;
+
+use super::{ANNOUNCEMENTS, MAX_LOCAL};
+
+/// Sessions that are kept.
+pub(super) const STANDING: usize = 3;
+/// Linux forgets a mapping that nobody has answered after 30 s, and most routers one that was used after two minutes or more.
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(25);
+/// Between two announcements on the link.
+const ANNOUNCE: Duration = Duration::from_secs(60);
+/// Between the first hellos of a start.
+const GREETING_PACE: Duration = Duration::from_millis(10);
+
+impl Node {
+    /// Puts the peers with endpoints in the order in which they are to introduce this node, and greets the first few; and everybody whose configuration asks for it.
+    pub(in crate::proto) fn take_up_standing(&mut self, now: Instant) {
+        let own = self.local.id;
+        let mut ranked: Vec<(u64, PeerIndex)> = Vec::new();
+        for index in self.peers.indexes() {
+            if let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.has_endpoints()) {
+                ranked.push((self.local.net.rank(&own, &peer.id), index));
+            }
+        }
+        ranked.sort_unstable_by(|one, other| other.cmp(one));
+        self.mesh.introducers = ranked.into_iter().map(|(_, index)| index).collect();
+        self.choose_standing(now);
+        let mut at = now;
+        for index in self.peers.indexes() {
+            let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing() || peer.is_kept()) else { continue };
+            peer.begin_attempt(at, &mut self.rng, &mut self.events);
+            self.settle(now, index);
+            at += GREETING_PACE;
+        }
+        self.mesh.announce_at = Some(now);
+    }
+
+    /// The first few that are not known to be away.
+    fn choose_standing(&mut self, now: Instant) {
+        let mut chosen = 0;
+        let mut next: Option<Instant> = None;
+        for index in self.mesh.introducers.clone() {
+            let Some(peer) = self.peers.get_mut(index) else { continue };
+            let away_until = peer.away_until().filter(|until| now < *until);
+            let wanted = chosen < STANDING && away_until.is_none();
+            chosen += usize::from(wanted);
+            next = [next, away_until].into_iter().flatten().min();
+            if peer.set_standing(wanted) || (wanted && !peer.is_connected()) {
+                if wanted {
+                    peer.begin_attempt(now, &mut self.rng, &mut self.events);
+                }
+                self.settle(now, index);
+            }
+        }
+        self.mesh.choose_at = next;
+    }
+
+    /// A standing peer did not answer: another one takes its place for now.
+    pub(in crate::proto) fn on_away(&mut self, now: Instant) {
+        self.mesh.choose_at = Some(now);
+    }
+
+    pub(super) fn tend_standing(&mut self, now: Instant) {
+        if self.mesh.choose_at.is_some_and(|at| now >= at) {
+            self.choose_standing(now);
+        }
+        if self.mesh.announce_at.is_some_and(|at| now >= at) {
+            self.announce(now);
+        }
+    }
+
+    /// Tells the link that this node is here (PROTOCOL §12.7). Only members can tell who it is.
+    fn announce(&mut self, now: Instant) {
+        let jitter = Duration::from_millis(self.rng.below(5000).into());
+        self.mesh.announce_at = Some(now + ANNOUNCE + jitter);
+        let n: [u8; 16] = self.rng.bytes();
+        let mut cookie = [0; 32];
+        cookie[..16].copy_from_slice(&n);
+        cookie[16..].copy_from_slice(&self.local.net.announcement_mac(&self.local.id, &n));
+        self.events.push(Event::Announce { datagram: encode_cookie_packet(CookieKind::Ping, &cookie) });
+    }
+
+    /// Somebody says on the link that it is here.
+    pub(in crate::proto) fn on_announced(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let Ok(Packet::Ping(cookie)) = Packet::decode(datagram) else { return };
+        if self.stopping || !self.mesh.announcements.take(now, ANNOUNCEMENTS) || hop::is_relayed(from) {
+            return;
+        }
+        let (n, mac) = split(cookie);
+        let mut who = None;
+        for index in self.peers.indexes() {
+            let Some(id) = self.peers.get_mut(index).map(|peer| peer.id) else { continue };
+            if equal(&self.local.net.announcement_mac(&id, &n), &mac) {
+                who = Some(index);
+                break;
+            }
+        }
+        let Some(peer) = who.and_then(|index| self.peers.get_mut(index)) else { return };
+        let index = peer.index;
+        let is_new = peer.set_nearby(from);
+        if let Some(session) = peer.newest_session() {
+            session.path.add(now, Link::to(from), CandidateKind::Local);
+        }
+        if is_new {
+            // It has just come and does not know that this node is here.
+            self.mesh.announce_at = Some(now + Duration::from_millis(self.rng.below(500).into()));
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.on_new_address(now, &mut self.rng);
+            }
+        }
+        self.settle(now, index);
+    }
+
+    /// What the host says of its own addresses.
+    pub(in crate::proto) fn set_local(&mut self, now: Instant, addresses: Vec<(SocketAddr, CandidateKind)>) {
+        let mut local = addresses;
+        local.truncate(MAX_LOCAL);
+        if local != self.mesh.local {
+            self.mesh.local = local;
+            self.mesh.announce_at = Some(now);
+            self.tell_all(now);
+        }
+    }
+
+    /// The host has another network, or has slept.
+    pub(in crate::proto) fn on_network_changed(&mut self, now: Instant) {
+        self.mesh.announce_at = Some(now);
+        self.mesh.observed.clear();
+        for index in self.peers.connected() {
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.sessions.iter_mut().for_each(|session| session.path.on_network_changed(now));
+                peer.set_untold();
+            }
+            self.settle(now, index);
+        }
+        for index in self.mesh.introducers.clone() {
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.forget_away();
+            }
+        }
+        self.choose_standing(now);
+    }
+}
+
+impl Peer {
+    /// Pinged when nothing was heard for so long, whether it is used or not.
+    pub(in crate::proto) fn standing_interval(&self, keepalive: Duration) -> Option<Duration> {
+        self.is_standing().then_some(keepalive)
+    }
+}

@@ -1,0 +1,139 @@
+//! One way to reach the peer, and which of two is better (PROTOCOL §8.7).
+
+use std::time::{Duration, Instant};
+
+use crate::base::Link;
+use crate::proto::command::CandidateKind;
+use crate::proto::hop;
+
+/// Pings whose answers still count.
+const OUTSTANDING: usize = 4;
+/// Between the pings to an address that has not proven itself.
+const WAITS: [Duration; 6] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1500),
+    Duration::from_millis(1500),
+];
+/// A path that is to replace another one of its kind must be faster by this, and by a fifth of the other's round trip: what is hardly better is not worth a move.
+const GAIN: Duration = Duration::from_millis(2);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) link: Link,
+    pub(super) kind: CandidateKind,
+    /// A datagram of full size went there and came back.
+    pub(super) proven: bool,
+    pub(super) rtt: Option<Duration>,
+    /// When a ping was answered last.
+    pub(super) answered: Option<Instant>,
+    /// When a packet came from there last.
+    pub(super) heard: Option<Instant>,
+    /// Pings since the last answer.
+    pub(super) unanswered: u32,
+    /// How often it was given up in a row.
+    pub(super) failures: u32,
+    /// When the next ping is due.
+    pub(super) next_at: Option<Instant>,
+    outstanding: Vec<Ping>,
+}
+
+/// A ping under way.
+#[derive(Clone, Copy, Debug)]
+struct Ping {
+    cookie: [u8; 32],
+    sent_at: Instant,
+    full: bool,
+}
+
+impl Candidate {
+    pub(super) fn new(now: Instant, link: Link, kind: CandidateKind) -> Self {
+        Self {
+            link,
+            kind,
+            proven: false,
+            rtt: None,
+            answered: None,
+            heard: None,
+            unanswered: 0,
+            failures: 0,
+            next_at: Some(now),
+            outstanding: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_relayed(&self) -> bool {
+        hop::is_relayed(self.link.remote)
+    }
+
+    /// All pings of a round went unanswered.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.proven && self.unanswered as usize >= WAITS.len()
+    }
+
+    /// The ping that leaves now is to have the size of a full packet: the address answers, and has not shown that it carries more than that.
+    pub(super) fn wants_full(&self) -> bool {
+        !self.proven && self.answered.is_some()
+    }
+
+    /// Notes a ping; how long to wait for the next one of the same round.
+    pub(super) fn on_ping(&mut self, now: Instant, cookie: [u8; 32], full: bool) -> Duration {
+        if self.outstanding.len() == OUTSTANDING {
+            self.outstanding.remove(0);
+        }
+        self.outstanding.push(Ping { cookie, sent_at: now, full });
+        let wait = WAITS.get(self.unanswered as usize).or(WAITS.last()).copied().unwrap_or(GAIN);
+        self.unanswered = self.unanswered.saturating_add(1);
+        wait
+    }
+
+    /// An answer came from there. False if no ping waits for it.
+    pub(super) fn on_answer(&mut self, now: Instant, cookie: &[u8; 32]) -> bool {
+        // The cookie came sealed from the peer: comparing it needs no constant time.
+        let Some(ping) = self.outstanding.iter().find(|ping| ping.cookie == *cookie).copied() else {
+            return false;
+        };
+        let sample = now.saturating_duration_since(ping.sent_at);
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 3 + sample) / 4));
+        (self.answered, self.heard) = (Some(now), Some(now));
+        self.proven |= ping.full;
+        (self.unanswered, self.failures) = (0, 0);
+        self.outstanding.clear();
+        true
+    }
+
+    /// Whether a ping was answered since `then`.
+    pub(super) fn answered_since(&self, then: Instant) -> bool {
+        self.answered.is_some_and(|at| at >= then)
+    }
+
+    /// Starts over with it.
+    pub(super) fn retry(&mut self, at: Instant) {
+        (self.unanswered, self.next_at) = (0, Some(at));
+    }
+
+    /// It is not what it was: it has to prove itself again.
+    pub(super) fn on_died(&mut self, retry_at: Instant) {
+        (self.proven, self.answered) = (false, None);
+        self.outstanding.clear();
+        self.retry(retry_at);
+    }
+}
+
+/// Whether `one` should replace `other`, which works. Direct before relayed; the own network before any other; then the round trip, with hysteresis.
+pub(super) fn is_better(one: &Candidate, other: &Candidate) -> bool {
+    if one.is_relayed() != other.is_relayed() {
+        return other.is_relayed();
+    }
+    let near = |candidate: &Candidate| hop::is_near(candidate.link.remote);
+    if near(one) != near(other) {
+        return near(one);
+    }
+    match (one.rtt, other.rtt) {
+        (Some(one), Some(other)) => one + other / 5 + GAIN < other,
+        (Some(_) | None, None) | (None, Some(_)) => false,
+    }
+}

@@ -1,0 +1,403 @@
+//! Where the packets of a session go: every address at which the peer may be, and the one that is used (PROTOCOL §8.1, §8.7).
+//!
+//! - **Candidates** come from everywhere: the handshake, what the peer and introducers say, what it was heard from, a relay. None is believed: each is pinged inside the session, and an
+//!   address counts only when it has answered. Both ends do that at the same time, which is what opens NATs.
+//! - **Proof.** An address becomes the primary one only after a ping of full size was answered in full size. So a path that carries pings and loses packets is never taken.
+//! - **Choice** is one comparison ([`candidate::is_better`]) with hysteresis, made when something was measured.
+//! - **Doubt** begins when packets were sent and nothing came back, when packets of the peer arrive from elsewhere, and when the network of this host has changed. Then the primary and all
+//!   proven addresses are pinged at once. If the primary answers, that was all. If another one does and the primary does not, for two round trips, traffic moves. If none does for
+//!   a second, the session is lost ([`Paths::is_lost`]) and somebody else has to find a way.
+//! - **Upkeep.** While the session is in use, the primary's NAT mapping and those of the proven others are held open, so that a move costs nothing; an idle session keeps nothing warm.
+//! - Whoever copies packets and sends them on from elsewhere makes one address be pinged, and moves nothing. Whoever relays pings and answers, too, is a path like any other: he sees ciphertext only.
+
+mod candidate;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use self::candidate::{Candidate, is_better};
+use super::bucket::{Bucket, Rate};
+use super::command::{CandidateKind, PathStatus};
+use super::hop;
+use crate::base::{Link, Rng};
+
+/// Addresses of one peer, at most.
+pub(crate) const MAX_CANDIDATES: usize = 16;
+/// Sealed pings that are answered: both ends may try all candidates at once.
+const ANSWERS: Rate = Rate { per_second: 20, burst: 40 };
+/// Between the pings of a path that is in doubt.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(150);
+/// A primary that does not answer is given this long at least, and two round trips.
+const GRACE: Duration = Duration::from_millis(100);
+const MAX_GRACE: Duration = Duration::from_millis(600);
+/// In doubt for so long without any answer, the session is lost.
+const LOST: Duration = Duration::from_secs(1);
+/// After a doubt that was unfounded, the next one waits this long, and twice as long each time.
+const REST: Duration = Duration::from_secs(1);
+const MAX_REST: Duration = Duration::from_secs(32);
+/// Proven addresses that are not in use are pinged this often while the session is.
+const WARM: Duration = Duration::from_secs(20);
+/// After a round of pings without an answer, the next one waits this long, and twice as long each time.
+const RETRY: Duration = Duration::from_secs(10);
+const MAX_RETRY: Duration = Duration::from_secs(120);
+/// Pings in a row without an answer after which a proven address is no longer one.
+const FORGET: u32 = 3;
+
+/// What is to be held open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Upkeep {
+    /// The primary is pinged whenever nothing was heard from it for so long.
+    pub(crate) primary: Option<Duration>,
+    /// Other addresses are kept warm, and looked for.
+    pub(crate) others: bool,
+}
+
+/// A ping to send inside the session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PathPing {
+    pub(crate) link: Link,
+    pub(crate) cookie: [u8; 32],
+    /// The datagram is to be as long as every path carries.
+    pub(crate) full: bool,
+}
+
+/// Traffic went over to another path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    /// The old one did not answer any more.
+    pub(crate) died: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    /// The first is the primary; there always is one.
+    candidates: Vec<Candidate>,
+    /// Nothing was heard from the peer in this session: the first packet says where it is.
+    tentative: bool,
+    doubt: Option<Instant>,
+    rest: Duration,
+    rested_until: Option<Instant>,
+    upkeep: Upkeep,
+    answers: Bucket,
+}
+
+impl Paths {
+    /// The handshake has proven `link`.
+    pub(crate) fn new(now: Instant, link: Link) -> Self {
+        let mut first = Candidate::new(now, link, CandidateKind::Heard);
+        (first.proven, first.heard, first.next_at) = (true, Some(now), None);
+        Self {
+            candidates: vec![first],
+            tentative: false,
+            doubt: None,
+            rest: REST,
+            rested_until: None,
+            upkeep: Upkeep::default(),
+            answers: Bucket::default(),
+        }
+    }
+
+    /// The peer has not been heard yet, and may be at `link`.
+    pub(crate) fn tentative(now: Instant, link: Link) -> Self {
+        Self { tentative: true, ..Self::new(now, link) }
+    }
+
+    /// The peer may also be there.
+    pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
+        if let Some(known) = self.candidates.iter_mut().find(|known| known.link.remote == link.remote) {
+            if !known.proven && known.next_at.is_none_or(|at| at > now) && !known.answered_since(now) {
+                known.retry(now);
+            }
+            return;
+        }
+        if self.candidates.len() >= MAX_CANDIDATES {
+            // Of those that never answered, the oldest makes room.
+            let Some(position) = self.candidates.iter().skip(1).position(|old| !old.proven) else {
+                return;
+            };
+            self.candidates.remove(position + 1);
+        }
+        self.candidates.push(Candidate::new(now, link, kind));
+    }
+
+    /// A valid packet arrived over `link`; `highest` says that no later one of its epoch was seen. True if it was the first and says where the peer is.
+    pub(crate) fn on_packet(&mut self, now: Instant, link: Link, highest: bool) -> bool {
+        if std::mem::take(&mut self.tentative) {
+            return self.settle_at(now, link);
+        }
+        let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
+        if let Some(known) = position.and_then(|position| self.candidates.get_mut(position)) {
+            known.heard = Some(now);
+            if position == Some(0) {
+                if highest && known.link.local.is_some() {
+                    known.link.local = link.local;
+                }
+                return false;
+            }
+        }
+        if highest {
+            self.add(now, link, CandidateKind::Heard);
+            self.on_doubt(now);
+        }
+        false
+    }
+
+    /// The peer is at `link`, where it was heard for the first time. True if it was not expected there.
+    fn settle_at(&mut self, now: Instant, link: Link) -> bool {
+        let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
+        let elsewhere = position != Some(0);
+        if elsewhere {
+            let mut found = match position {
+                Some(position) => self.candidates.remove(position),
+                None => Candidate::new(now, link, CandidateKind::Heard),
+            };
+            (found.proven, found.next_at) = (true, None);
+            if let Some(first) = self.candidates.first_mut() {
+                first.on_died(now);
+            }
+            self.candidates.insert(0, found);
+            self.candidates.truncate(MAX_CANDIDATES);
+        }
+        if let Some(first) = self.candidates.first_mut() {
+            first.heard = Some(now);
+        }
+        elsewhere
+    }
+
+    /// A sealed answer arrived over `link`; `None` if no ping waits for it.
+    pub(crate) fn on_answer(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> Option<Option<Moved>> {
+        let upkeep = self.upkeep;
+        let position = self.candidates.iter().position(|known| known.link.remote == link.remote)?;
+        let known = self.candidates.get_mut(position)?;
+        if !known.on_answer(now, cookie) {
+            return None;
+        }
+        known.link.local = link.local.filter(|_| position > 0 || known.link.local.is_some());
+        known.next_at = if known.proven { upkeep_of(upkeep, position).map(|wait| now + wait) } else { Some(now) };
+        Some(self.choose(now))
+    }
+
+    /// Something is wrong with the primary, perhaps.
+    pub(crate) fn on_doubt(&mut self, now: Instant) {
+        if self.doubt.is_some() || self.rested_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.doubt = Some(now);
+        for (position, known) in self.candidates.iter_mut().enumerate() {
+            if position == 0 || known.proven {
+                known.next_at = Some(now);
+            }
+        }
+    }
+
+    /// The host has another network: nothing is known any more, and everything is tried.
+    pub(crate) fn on_network_changed(&mut self, now: Instant) {
+        (self.doubt, self.rested_until, self.rest) = (None, None, REST);
+        for known in &mut self.candidates {
+            known.link.local = None;
+            known.retry(now);
+        }
+        self.on_doubt(now);
+    }
+
+    /// What is to be held open from now on.
+    pub(crate) fn set_upkeep(&mut self, now: Instant, upkeep: Upkeep) {
+        if std::mem::replace(&mut self.upkeep, upkeep) == upkeep {
+            return;
+        }
+        for (position, known) in self.candidates.iter_mut().enumerate() {
+            if known.proven && self.doubt.is_none() {
+                known.next_at = upkeep_of(upkeep, position).map(|wait| known.heard.unwrap_or(now) + wait);
+            } else if known.has_failed() && upkeep.others && known.next_at.is_none() {
+                known.retry(now);
+            }
+        }
+    }
+
+    /// Moves traffic if it is time. To be called when [`Self::deadline`] has come.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Moved> {
+        self.choose(now)
+    }
+
+    /// The next ping, if one is due.
+    pub(crate) fn poll_ping(&mut self, now: Instant, rng: &mut Rng) -> Option<PathPing> {
+        let is_relayed = self.candidates.first().is_some_and(Candidate::is_relayed);
+        let (in_doubt, others) = (self.doubt.is_some(), self.upkeep.others);
+        let due = self.candidates.iter().position(|known| known.next_at.is_some_and(|at| at <= now))?;
+        let known = self.candidates.get_mut(due)?;
+        if due > 0 && known.proven && known.unanswered >= FORGET && !in_doubt {
+            known.on_died(now);
+        }
+        if due > 0 && known.has_failed() {
+            // Worth another round only where what there is goes through others.
+            let wait = RETRY.saturating_mul(1 << known.failures.min(8)).min(MAX_RETRY);
+            let again = others && is_relayed && !known.is_relayed();
+            known.failures = known.failures.saturating_add(1);
+            known.unanswered = 0;
+            known.next_at = again.then(|| now + wait);
+            if !again {
+                known.unanswered = u32::MAX;
+            }
+            return self.poll_ping(now, rng);
+        }
+        let (cookie, full) = (rng.bytes(), known.wants_full());
+        let wait = known.on_ping(now, cookie, full);
+        let primary_in_trouble = due == 0 && known.unanswered > 1;
+        known.next_at = Some(now + if in_doubt && (due == 0 || known.proven) { slower(known.unanswered) } else { wait.max(GRACE) });
+        let ping = PathPing { link: known.link, cookie, full };
+        if primary_in_trouble {
+            // The ping that held it open was not answered.
+            self.on_doubt(now);
+        }
+        Some(ping)
+    }
+
+    /// When a ping or a decision is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let pings = self.candidates.iter().filter_map(|known| known.next_at).min();
+        [pings, self.doubt.map(|since| since + self.grace()).filter(|_| self.has_alternative())].into_iter().flatten().min()
+    }
+
+    /// When packets that are unanswered since `since` put the primary in doubt; `None` if it is already.
+    pub(crate) fn doubt_at(&self, since: Instant, patience: Duration) -> Option<Instant> {
+        let at = since + patience;
+        self.doubt.is_none().then(|| self.rested_until.map_or(at, |rested| at.max(rested)))
+    }
+
+    /// No address has answered for a second of asking.
+    pub(crate) fn is_lost(&self, now: Instant) -> bool {
+        self.lost_at().is_some_and(|at| now >= at)
+    }
+
+    /// When that will be so, if nothing answers.
+    pub(crate) fn lost_at(&self) -> Option<Instant> {
+        let since = self.doubt?;
+        let answered = self.candidates.iter().any(|known| known.answered_since(since));
+        (!answered).then_some(since + LOST)
+    }
+
+    /// Whether one more sealed ping may be answered now.
+    pub(crate) fn may_answer(&mut self, now: Instant) -> bool {
+        self.answers.take(now, ANSWERS)
+    }
+
+    /// Where packets go.
+    pub(crate) fn link(&self) -> Link {
+        #[expect(clippy::expect_used, reason = "the primary is replaced, never removed")]
+        self.candidates.first().expect("there always is a primary").link
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.link().remote
+    }
+
+    /// Packets go through another member.
+    pub(crate) fn is_relayed(&self) -> bool {
+        hop::is_relayed(self.remote())
+    }
+
+    /// Whether addresses besides the primary are kept warm.
+    pub(crate) fn holds_others(&self) -> bool {
+        self.upkeep.others
+    }
+
+    /// Whether the peer may be at `address`.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.candidates.iter().any(|known| known.link.remote == address)
+    }
+
+    /// Round trip of the primary, as pings have measured it.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.candidates.first()?.rtt
+    }
+
+    /// What an operator may see, the primary first.
+    pub(crate) fn status(&self, now: Instant) -> Vec<PathStatus> {
+        let statuses = self.candidates.iter().enumerate().map(|(position, known)| PathStatus {
+            hop: hop::hop(known.link.remote),
+            kind: if known.is_relayed() { CandidateKind::Relayed } else { known.kind },
+            is_primary: position == 0,
+            is_proven: known.proven,
+            rtt: known.rtt,
+            heard: known.heard.map(|at| now.saturating_duration_since(at)),
+            unanswered: if known.unanswered == u32::MAX { FORGET } else { known.unanswered },
+        });
+        statuses.collect()
+    }
+
+    /// Decides whether traffic stays where it is.
+    fn choose(&mut self, now: Instant) -> Option<Moved> {
+        let primary = self.candidates.first()?;
+        let Some(since) = self.doubt else {
+            let fresh = |known: &Candidate| known.proven && known.unanswered == 0 && known.answered.is_some();
+            let better = self.best(|known| fresh(known) && is_better(known, primary))?;
+            return self.promote(now, better, false);
+        };
+        if primary.answered_since(since) {
+            self.doubt = None;
+            self.rested_until = Some(now + self.rest);
+            self.rest = (self.rest * 2).min(MAX_REST);
+            for (position, known) in self.candidates.iter_mut().enumerate().filter(|(_, known)| known.proven) {
+                known.next_at = upkeep_of(self.upkeep, position).map(|wait| now + wait);
+            }
+            return None;
+        }
+        if now < since + self.grace() {
+            return None;
+        }
+        let other = self.best(|known| known.proven && known.answered_since(since))?;
+        self.promote(now, other, true)
+    }
+
+    /// The best of those besides the primary.
+    fn best(&self, eligible: impl Fn(&Candidate) -> bool) -> Option<usize> {
+        let mut best: Option<(usize, &Candidate)> = None;
+        for (position, known) in self.candidates.iter().enumerate().skip(1).filter(|(_, known)| eligible(known)) {
+            if best.is_none_or(|(_, so_far)| is_better(known, so_far)) {
+                best = Some((position, known));
+            }
+        }
+        best.map(|(position, _)| position)
+    }
+
+    fn promote(&mut self, now: Instant, position: usize, died: bool) -> Option<Moved> {
+        let from = self.remote();
+        let chosen = self.candidates.remove(position);
+        self.candidates.insert(0, chosen);
+        (self.doubt, self.rest) = (None, REST);
+        self.rested_until = Some(now + GRACE * 3);
+        for (position, known) in self.candidates.iter_mut().enumerate().filter(|(_, known)| known.proven) {
+            known.next_at = upkeep_of(self.upkeep, position).map(|wait| now + wait);
+        }
+        if died && let Some(old) = self.candidates.get_mut(1) {
+            old.on_died(now + LOST);
+        }
+        Some(Moved { from, to: self.remote(), died })
+    }
+
+    /// How long a primary in doubt may be silent before another one replaces it.
+    fn grace(&self) -> Duration {
+        let rtt = self.candidates.first().and_then(|primary| primary.rtt).unwrap_or_default();
+        (rtt * 2).clamp(GRACE, MAX_GRACE)
+    }
+
+    fn has_alternative(&self) -> bool {
+        let Some(since) = self.doubt else { return false };
+        self.candidates.iter().skip(1).any(|known| known.proven && known.answered_since(since))
+    }
+}
+
+/// How long after the last sign of life the address at `position` is pinged.
+fn upkeep_of(upkeep: Upkeep, position: usize) -> Option<Duration> {
+    if position == 0 { upkeep.primary } else { upkeep.others.then_some(WARM) }
+}
+
+/// Pings of an address in doubt become rarer when it stays silent.
+fn slower(unanswered: u32) -> Duration {
+    DOUBT_INTERVAL.saturating_mul(1 << (unanswered / 8).min(6))
+}
