@@ -78,7 +78,6 @@ impl Activity {
         };
         activity.sent.set(now, now);
         activity.received.set(now, now);
-        activity.user.set(now, now);
         activity
     }
 
@@ -115,9 +114,9 @@ impl Activity {
         self.user.set(self.origin, now);
     }
 
-    /// When user data was sent or received last, in either direction; the beginning of the session if never.
-    pub fn user(&self) -> Instant {
-        self.user.get(self.origin).unwrap_or(self.origin)
+    /// When user data was sent or received last.
+    pub fn user(&self) -> Option<Instant> {
+        self.user.get(self.origin)
     }
 
     /// Notes that something was noted. True if the owner sleeps and must be woken.

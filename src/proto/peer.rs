@@ -430,11 +430,11 @@ impl Peer {
 
     /// Timers of the peer, its attempt and its sessions.
     ///
-    /// `keepalive` is between the pings to standing peers.
+    /// `keepalive` is between the pings to standing peers, if there may be any.
     pub(crate) fn handle_timeout(
         &mut self,
         now: Instant,
-        keepalive: Duration,
+        keepalive: Option<Duration>,
         local: &Local,
         rng: &mut Rng,
         events: &mut Vec<Event>,
@@ -487,7 +487,7 @@ impl Peer {
     }
 
     /// The earliest moment at which a timer of this peer has something to do.
-    pub(crate) fn deadline(&self, keepalive: Duration) -> Option<Instant> {
+    pub(crate) fn deadline(&self, keepalive: Option<Duration>) -> Option<Instant> {
         let unanswered = self.unanswered_since().filter(|_| self.attempt.is_none()).map(|since| since + UNANSWERED);
         let hold = |session: &Session| {
             hold(self.active == Some(session.serial), self.standing, self.keepalive, keepalive)
@@ -603,8 +603,8 @@ impl Peer {
 }
 
 /// What is wanted of one session.
-fn hold(active: bool, standing: bool, configured: Option<Duration>, keepalive: Duration) -> Hold {
-    Hold { active, standing: standing.then_some(keepalive), keepalive: configured }
+fn hold(active: bool, standing: bool, configured: Option<Duration>, keepalive: Option<Duration>) -> Hold {
+    Hold { active, standing: keepalive.filter(|_| standing), upkeep: keepalive.is_some(), keepalive: configured }
 }
 
 /// The peer among others (PROTOCOL §12).

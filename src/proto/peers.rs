@@ -32,8 +32,8 @@ pub(crate) struct PeerTable {
     /// By the last change of what others are told of them.
     changed: BTreeMap<u32, PeerIndex>,
     changes: u32,
-    /// Between the pings to standing peers.
-    pub(crate) keepalive: Duration,
+    /// Between the pings to standing peers; `None` where a single peer leaves nobody to be introduced to.
+    pub(crate) keepalive: Option<Duration>,
 }
 
 impl PeerTable {
@@ -53,7 +53,7 @@ impl PeerTable {
             seeking: BTreeSet::new(),
             changed: BTreeMap::new(),
             changes: 0,
-            keepalive: Duration::from_secs(25),
+            keepalive: None,
         }
     }
 
@@ -68,6 +68,10 @@ impl PeerTable {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.peers.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
     }
 
     /// Every peer's place in the table.

@@ -14,7 +14,7 @@ impl Node {
         if now >= self.mesh.deadline() {
             self.tend_mesh(now);
         }
-        let keepalive = self.mesh.keepalive;
+        let keepalive = self.peers.keepalive;
         for index in self.peers.take_due(now) {
             if let Some(peer) = self.peers.get_mut(index) {
                 let was_away = peer.away_until();

@@ -33,7 +33,7 @@ impl Day {
                 let since = self.epochs[host].filter(|&(session, number, _)| Some((session, number)) == epoch);
                 let since = since.map_or(now, |(_, _, since)| since);
                 self.epochs[host] = epoch.map(|(session, number)| (session, number, since));
-                assert!(now - since < secs(180), "keys of host {host} are {:?} old", now - since);
+                assert!(now - since < secs(960), "keys of host {host} are {:?} old", now - since);
             }
         }
     }

@@ -15,7 +15,7 @@ fn symmetric(seed: u64, line: Line, minutes: u64) -> World {
             if epoch != seen.0 {
                 *seen = (epoch, world.now);
             }
-            assert!(world.now - seen.1 < secs(180), "epoch {epoch} of host {host} is too old");
+            assert!(world.now - seen.1 < secs(960), "epoch {epoch} of host {host} is too old");
         }
     }
     world

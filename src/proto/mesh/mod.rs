@@ -81,7 +81,6 @@ pub(crate) struct Mesh {
     /// When the choice of standing peers is to be looked at again.
     choose_at: Option<Instant>,
     announce_at: Option<Instant>,
-    pub(super) keepalive: Duration,
 }
 
 /// A ping with this token opens the way to or from `peer`.
@@ -120,7 +119,6 @@ impl Mesh {
             introducers: Vec::new(),
             choose_at: None,
             announce_at: None,
-            keepalive: standing::KEEPALIVE,
         }
     }
 
@@ -162,7 +160,7 @@ impl Mesh {
     }
 
     /// What is known of the NAT in front of this node.
-    pub(super) fn nat(&self) -> NatStatus {
+    pub(super) fn nat(&self, keepalive: Option<Duration>) -> NatStatus {
         let has_public_address =
             self.observed.iter().any(|(_, seen)| self.local.iter().any(|(own, _)| own.ip() == seen.ip()));
         let of_one_family: Vec<SocketAddr> =
@@ -176,7 +174,7 @@ impl Mesh {
             open_filter: None,
             hairpin: None,
             lifetime: None,
-            keepalive: self.keepalive,
+            keepalive: keepalive.unwrap_or_default(),
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::proto::event::Event;
 use crate::proto::handshake::initiator::split;
 use crate::proto::hop;
 use crate::proto::node::Node;
-use crate::proto::peer::Peer;
 use crate::wire::hello::{CookieKind, encode_cookie_packet};
 use crate::wire::packet::Packet;
 
@@ -37,10 +36,14 @@ impl Node {
         }
         ranked.sort_unstable_by(|one, other| other.cmp(one));
         self.mesh.introducers = ranked.into_iter().map(|(_, index)| index).collect();
-        self.choose_standing(now);
+        if self.peers.len() > 1 {
+            self.peers.keepalive = Some(KEEPALIVE);
+            self.choose_standing(now);
+        }
+        let only = self.peers.len() == 1;
         let mut at = now;
         for index in self.peers.indexes() {
-            let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing() || peer.is_kept()) else { continue };
+            let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing() || peer.is_kept() || only) else { continue };
             peer.begin_attempt(at, &mut self.rng, &mut self.events);
             self.settle(now, index);
             at += GREETING_PACE;
@@ -151,13 +154,8 @@ impl Node {
                 peer.forget_away();
             }
         }
-        self.choose_standing(now);
-    }
-}
-
-impl Peer {
-    /// Pinged when nothing was heard for so long, whether it is used or not.
-    pub(in crate::proto) fn standing_interval(&self, keepalive: Duration) -> Option<Duration> {
-        self.is_standing().then_some(keepalive)
+        if self.peers.keepalive.is_some() {
+            self.choose_standing(now);
+        }
     }
 }

@@ -34,9 +34,8 @@ const GRACE: Duration = Duration::from_millis(100);
 const MAX_GRACE: Duration = Duration::from_millis(600);
 /// In doubt for so long without any answer, the session is lost.
 const LOST: Duration = Duration::from_secs(1);
-/// After a doubt that was unfounded, the next one waits this long, and twice as long each time.
-const REST: Duration = Duration::from_secs(1);
-const MAX_REST: Duration = Duration::from_secs(32);
+/// After a doubt that was unfounded, the next one waits this long: traffic one way is doubtful all the time.
+const REST: Duration = Duration::from_millis(700);
 /// Proven addresses that are not in use are pinged this often while the session is.
 const WARM: Duration = Duration::from_secs(20);
 /// After a round of pings without an answer, the next one waits this long, and twice as long each time.
@@ -80,7 +79,6 @@ pub(crate) struct Paths {
     /// Nothing was heard from the peer in this session: the first packet says where it is.
     tentative: bool,
     doubt: Option<Instant>,
-    rest: Duration,
     rested_until: Option<Instant>,
     upkeep: Upkeep,
     answers: Bucket,
@@ -95,7 +93,6 @@ impl Paths {
             candidates: vec![first],
             tentative: false,
             doubt: None,
-            rest: REST,
             rested_until: None,
             upkeep: Upkeep::default(),
             answers: Bucket::default(),
@@ -197,7 +194,7 @@ impl Paths {
 
     /// The host has another network: nothing is known any more, and everything is tried.
     pub(crate) fn on_network_changed(&mut self, now: Instant) {
-        (self.doubt, self.rested_until, self.rest) = (None, None, REST);
+        (self.doubt, self.rested_until) = (None, None);
         for known in &mut self.candidates {
             known.link.local = None;
             known.retry(now);
@@ -340,8 +337,7 @@ impl Paths {
         };
         if primary.answered_since(since) {
             self.doubt = None;
-            self.rested_until = Some(now + self.rest);
-            self.rest = (self.rest * 2).min(MAX_REST);
+            self.rested_until = Some(now + REST);
             for (position, known) in self.candidates.iter_mut().enumerate().filter(|(_, known)| known.proven) {
                 known.next_at = upkeep_of(self.upkeep, position).map(|wait| now + wait);
             }
@@ -369,7 +365,7 @@ impl Paths {
         let from = self.remote();
         let chosen = self.candidates.remove(position);
         self.candidates.insert(0, chosen);
-        (self.doubt, self.rest) = (None, REST);
+        self.doubt = None;
         self.rested_until = Some(now + GRACE * 3);
         for (position, known) in self.candidates.iter_mut().enumerate().filter(|(_, known)| known.proven) {
             known.next_at = upkeep_of(self.upkeep, position).map(|wait| now + wait);

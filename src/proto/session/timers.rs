@@ -39,6 +39,8 @@ pub(crate) struct Hold {
     pub(crate) active: bool,
     /// It is to stay, whether it is used or not: pinged after so much silence.
     pub(crate) standing: Option<Duration>,
+    /// Its paths are held open while it is used: there are others, through whom and to whom it may lead.
+    pub(crate) upkeep: bool,
     /// The configured keepalive.
     pub(crate) keepalive: Option<Duration>,
 }
@@ -110,7 +112,7 @@ impl Session {
 
     /// What is held open by pings.
     pub(crate) fn upkeep(&self, now: Instant, hold: Hold) -> Upkeep {
-        let in_use = hold.active && now < self.activity.user() + COOLING;
+        let in_use = hold.active && hold.upkeep && self.activity.user().is_some_and(|at| now < at + COOLING);
         let primary = [hold.standing.filter(|_| hold.active), in_use.then_some(IN_USE)].into_iter().flatten().min();
         Upkeep { primary, others: in_use }
     }
@@ -142,7 +144,7 @@ impl Session {
         if !self.has_paths() || !hold.active || hold.standing.is_some() || hold.keepalive.is_some() {
             return None;
         }
-        let idle = self.activity.user() + IDLE;
+        let idle = self.activity.user().unwrap_or(self.made) + IDLE;
         Some(self.pinged.map_or(idle, |at| idle.max(at + HELD)))
     }
 
@@ -187,7 +189,7 @@ impl Session {
         let Hold { active, keepalive, .. } = hold;
         let rekey = self.rekey_at(hold).filter(|_| active && self.may_rekey());
         let keepalive = keepalive.filter(|_| active).map(|interval| self.activity.sent() + interval);
-        let cooling = self.activity.user() + COOLING;
+        let cooling = self.activity.user().map(|at| at + COOLING);
         let paths = self.has_paths();
         [
             rekey,
@@ -201,7 +203,7 @@ impl Session {
             self.mtu.deadline().filter(|_| active && self.is_confirmed()),
             self.doubt_at().filter(|_| active),
             self.leaving.or_else(|| self.idle_at(hold)),
-            Some(cooling).filter(|_| active && paths && self.path.holds_others()),
+            cooling.filter(|_| active && paths && self.path.holds_others()),
         ]
         .into_iter()
         .flatten()

@@ -52,8 +52,10 @@ fn keys_that_nobody_uses_end_with_their_session() {
     pair.run(SECOND * 3);
     for side in [Side::A, Side::B] {
         assert_eq!(epoch(&mut pair, side), None);
-        let ended = Event::Disconnected { peer: PeerIndex(0), reason: Ended::Expired };
-        assert!(pair.end(side).events.contains(&ended));
+        let ended = |reason| Event::Disconnected { peer: PeerIndex(0), reason };
+        let events = &pair.end(side).events;
+        // Whoever is first says goodbye.
+        assert!(events.contains(&ended(Ended::Idle)) || events.contains(&ended(Ended::ClosedByPeer)));
         assert!(pair.end(side).node.peers.iter().all(|peer| peer.sessions.is_empty()));
     }
 }
@@ -76,11 +78,11 @@ fn a_datagram_under_the_keys_before_is_taken_for_ten_seconds() {
 }
 
 #[test]
-fn nothing_is_opened_under_keys_that_are_three_minutes_old() {
+fn nothing_is_opened_under_keys_that_are_sixteen_minutes_old() {
     let mut pair = Pair::connected();
     let late = intercept(&mut pair, &packet(Side::A, b"late"));
     // No rekey comes through, though A sends all the time.
-    for _ in 0..185 {
+    for _ in 0..965 {
         let _ = pair.send(Side::A, &packet(Side::A, b"tick"));
         pair.run_with(SECOND, |_| false);
     }

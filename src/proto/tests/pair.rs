@@ -224,7 +224,7 @@ impl Pair {
         let (index, mut tx) = (PeerIndex(0), Outbox::default());
         let node = &mut self.end(side).node;
         let serial = node.peers.get_mut(index).unwrap().sessions[0].serial;
-        node.send_cookie(now, SessionRef { peer: index, serial }, to, CookieKind::Ping, &[7; 32], &mut tx);
+        node.send_cookie(now, SessionRef { peer: index, serial }, to, CookieKind::Ping, &[7; 32], 34, &mut tx);
         self.post(side, tx);
     }
 

@@ -1,0 +1,235 @@
+//! A peer that answers, or does not, at several addresses.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::base::PeerIndex;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn link(port: u16) -> Link {
+    Link::to(SocketAddr::from(([192, 0, 2, 1], port)))
+}
+
+fn relayed() -> Link {
+    Link::to(hop::relayed(PeerIndex(1), 7))
+}
+
+/// The world around the agent: which addresses answer, after how long, and what they carry.
+struct Peer {
+    paths: Paths,
+    rng: Rng,
+    now: Instant,
+    /// Address, round trip, and whether it carries full datagrams.
+    answers: Vec<(SocketAddr, Duration, bool)>,
+    flying: Vec<(Instant, Link, [u8; 32])>,
+    pings: Vec<(Instant, SocketAddr, bool)>,
+    moves: Vec<(Duration, Moved)>,
+    start: Instant,
+}
+
+impl Peer {
+    fn new(first: Link) -> Self {
+        let now = crate::proto::tests::start();
+        let mut peer = Self {
+            paths: Paths::new(now, first),
+            rng: Rng::from_number(1),
+            now,
+            answers: Vec::new(),
+            flying: Vec::new(),
+            pings: Vec::new(),
+            moves: Vec::new(),
+            start: now,
+        };
+        peer.answer(first, 20);
+        peer
+    }
+
+    fn answer(&mut self, link: Link, rtt: u32) {
+        self.silence(link);
+        self.answers.push((link.remote, MS * rtt, true));
+    }
+
+    fn silence(&mut self, link: Link) {
+        self.answers.retain(|(address, ..)| *address != link.remote);
+    }
+
+    fn add(&mut self, link: Link) {
+        self.paths.add(self.now, link, CandidateKind::Observed);
+    }
+
+    /// A millisecond at a time.
+    fn run(&mut self, ms: u32) {
+        for _ in 0..ms {
+            self.now += MS;
+            let now = self.now;
+            while let Some(position) = self.flying.iter().position(|(at, ..)| *at <= now) {
+                let (_, link, cookie) = self.flying.remove(position);
+                let moved = self.paths.on_answer(now, link, &cookie);
+                self.moves.extend(moved.flatten().map(|moved| (now - self.start, moved)));
+            }
+            let moved = self.paths.handle_timeout(now);
+            self.moves.extend(moved.map(|moved| (now - self.start, moved)));
+            while let Some(ping) = self.paths.poll_ping(now, &mut self.rng) {
+                self.pings.push((now, ping.link.remote, ping.full));
+                let known = self.answers.iter().find(|(address, ..)| *address == ping.link.remote);
+                if let Some((_, rtt, carries)) = known.filter(|(.., carries)| *carries || !ping.full) {
+                    let _ = carries;
+                    self.flying.push((now + *rtt, ping.link, ping.cookie));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_direct_path_replaces_a_relayed_one_when_it_has_carried_full_size_both_ways() {
+    let mut peer = Peer::new(relayed());
+    peer.answer(link(1), 40);
+    peer.add(link(1));
+    peer.run(1000);
+    assert_eq!(peer.paths.link(), link(1));
+    assert_eq!(peer.moves.len(), 1);
+    assert!(peer.moves[0].0 < MS * 100, "two round trips: {:?}", peer.moves);
+    let full: Vec<bool> = peer.pings.iter().filter(|(_, to, _)| *to == link(1).remote).map(|(.., full)| *full).collect();
+    assert_eq!(full[..2], [false, true]);
+}
+
+#[test]
+fn a_path_that_answers_pings_and_loses_full_datagrams_is_never_taken() {
+    let mut peer = Peer::new(relayed());
+    peer.answers.push((link(1).remote, MS * 5, false));
+    peer.add(link(1));
+    peer.run(60_000);
+    assert_eq!(peer.paths.link(), relayed());
+    assert!(peer.moves.is_empty());
+}
+
+#[test]
+fn a_little_faster_is_not_better_and_much_faster_is() {
+    let mut peer = Peer::new(link(1));
+    peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 500), others: true });
+    peer.answer(link(2), 18);
+    peer.answer(link(3), 5);
+    peer.add(link(2));
+    peer.run(3000);
+    assert_eq!(peer.paths.link(), link(1), "18 ms for 20 ms");
+    peer.add(link(3));
+    peer.run(3000);
+    assert_eq!(peer.paths.link(), link(3), "5 ms for 20 ms");
+}
+
+#[test]
+fn a_dead_primary_is_left_within_half_a_second_of_doubt_for_one_that_is_warm() {
+    let mut peer = Peer::new(link(1));
+    peer.answer(relayed(), 60);
+    peer.paths.add(peer.now, relayed(), CandidateKind::Relayed);
+    peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 500), others: true });
+    peer.run(2000);
+    assert_eq!(peer.paths.link(), link(1));
+    peer.silence(link(1));
+    let doubt = peer.now - peer.start;
+    peer.paths.on_doubt(peer.now);
+    peer.run(500);
+    assert_eq!(peer.paths.link(), relayed());
+    assert!(peer.moves[0].1.died && peer.moves[0].0 - doubt < MS * 300, "{:?}", peer.moves);
+    // And back, when it works again.
+    peer.answer(link(1), 20);
+    peer.run(30_000);
+    assert_eq!(peer.paths.link(), link(1));
+}
+
+#[test]
+fn doubt_about_a_path_that_works_costs_a_ping_and_moves_nothing() {
+    let mut peer = Peer::new(link(1));
+    peer.answer(link(2), 25);
+    peer.add(link(2));
+    peer.run(2000);
+    peer.pings.clear();
+    for _ in 0..600 {
+        // Packets of the peer arrive from its other address all the time.
+        peer.paths.on_packet(peer.now, link(2), true);
+        peer.run(100);
+    }
+    assert_eq!(peer.paths.link(), link(1));
+    assert!(peer.moves.is_empty());
+    assert!(peer.pings.len() <= 3 * 90, "{} pings in a minute", peer.pings.len());
+}
+
+#[test]
+fn traffic_follows_a_peer_that_has_moved() {
+    let mut peer = Peer::new(link(1));
+    peer.silence(link(1));
+    peer.answer(link(2), 30);
+    peer.paths.on_packet(peer.now, link(2), false);
+    peer.run(50);
+    assert!(peer.pings.is_empty(), "an old packet starts nothing");
+    peer.paths.on_packet(peer.now, link(2), true);
+    peer.run(500);
+    assert_eq!(peer.paths.link(), link(2));
+}
+
+#[test]
+fn an_answer_counts_only_with_its_cookie_and_from_where_the_ping_went() {
+    let (now, mut rng) = (crate::proto::tests::start(), Rng::from_number(1));
+    let mut paths = Paths::new(now, link(1));
+    paths.on_packet(now, link(2), true);
+    let pings: Vec<PathPing> = std::iter::from_fn(|| paths.poll_ping(now, &mut rng)).collect();
+    let ping = pings.iter().find(|ping| ping.link == link(2)).unwrap();
+    assert!(paths.on_answer(now, link(3), &ping.cookie).is_none(), "the right cookie from elsewhere");
+    assert!(paths.on_answer(now, link(2), &[0; 32]).is_none(), "the wrong cookie from there");
+    assert_eq!(paths.link(), link(1));
+}
+
+#[test]
+fn without_any_answer_the_session_is_lost_after_a_second_and_pings_become_rare() {
+    let mut peer = Peer::new(link(1));
+    peer.silence(link(1));
+    peer.paths.on_doubt(peer.now);
+    peer.run(900);
+    assert!(!peer.paths.is_lost(peer.now));
+    peer.run(200);
+    assert!(peer.paths.is_lost(peer.now));
+    peer.pings.clear();
+    peer.run(600_000);
+    assert!(peer.pings.len() < 120, "{} pings in ten minutes", peer.pings.len());
+}
+
+#[test]
+fn what_is_idle_is_not_pinged() {
+    let mut peer = Peer::new(link(1));
+    peer.answer(link(2), 25);
+    peer.add(link(2));
+    peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 20_000), others: true });
+    peer.run(100_000);
+    let kept = peer.pings.len();
+    assert!((8..20).contains(&kept), "{kept} pings in 100 s");
+    peer.paths.set_upkeep(peer.now, Upkeep::default());
+    peer.pings.clear();
+    peer.run(100_000);
+    assert_eq!(peer.pings.len(), 0);
+}
+
+#[test]
+fn silent_addresses_are_tried_a_few_times_and_their_number_is_bounded() {
+    let mut peer = Peer::new(link(1));
+    for port in 100..200 {
+        peer.add(link(port));
+        peer.run(10);
+    }
+    assert!(peer.paths.status(peer.now).len() <= MAX_CANDIDATES);
+    peer.pings.clear();
+    peer.run(60_000);
+    assert!(peer.pings.len() <= 6 * MAX_CANDIDATES, "{}", peer.pings.len());
+    assert_eq!(peer.paths.link(), link(1));
+}
+
+#[test]
+fn an_introduced_peer_is_where_it_is_heard_first() {
+    let now = crate::proto::tests::start();
+    let mut paths = Paths::tentative(now, link(1));
+    assert!(paths.on_packet(now, relayed(), true), "not where it was expected");
+    assert_eq!(paths.link(), relayed());
+    assert!(!paths.on_packet(now, link(2), true), "the next one has to prove itself");
+    assert_eq!(paths.link(), relayed());
+}
