@@ -38,6 +38,8 @@ mod restart;
 #[cfg(test)]
 mod roaming;
 #[cfg(test)]
+mod theory;
+#[cfg(test)]
 mod three;
 #[cfg(test)]
 mod world;
