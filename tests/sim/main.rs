@@ -18,6 +18,8 @@ mod long_run;
 #[cfg(test)]
 mod marks;
 #[cfg(test)]
+mod mesh;
+#[cfg(test)]
 mod mtu;
 #[cfg(test)]
 mod nat;
@@ -41,5 +43,7 @@ mod roaming;
 mod theory;
 #[cfg(test)]
 mod three;
+#[cfg(test)]
+mod topology;
 #[cfg(test)]
 mod world;
