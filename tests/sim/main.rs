@@ -1,7 +1,7 @@
 //! Deterministic simulation of nodes through the public contract of the core (`handfast::proto`), one file per behaviour.
 //!
 //! `SIM_SEED=n cargo test --test sim name` runs a scenario with one seed: the one that a failure has printed. With `SIM_TRACE` set, too, every datagram,
-//! event and delivered packet is printed.
+//! event and delivered packet is printed. `SIM_TOPOLOGIES=n` lets the mesh run in so many random topologies.
 
 #[cfg(test)]
 mod amplification;
@@ -12,15 +12,25 @@ mod first_contact;
 #[cfg(test)]
 mod idle;
 #[cfg(test)]
+mod line;
+#[cfg(test)]
 mod long_run;
 #[cfg(test)]
 mod marks;
 #[cfg(test)]
+mod mesh;
+#[cfg(test)]
 mod mtu;
+#[cfg(test)]
+mod nat;
+#[cfg(test)]
+mod network;
 #[cfg(test)]
 mod noise;
 #[cfg(test)]
 mod parts;
+#[cfg(test)]
+mod places;
 #[cfg(test)]
 mod rekey;
 #[cfg(test)]
@@ -30,6 +40,10 @@ mod restart;
 #[cfg(test)]
 mod roaming;
 #[cfg(test)]
+mod theory;
+#[cfg(test)]
 mod three;
+#[cfg(test)]
+mod topology;
 #[cfg(test)]
 mod world;
