@@ -30,17 +30,17 @@ fn wait_for_direct(lab: &NatLab) {
     assert!(direct, "no direct path:\n{}\n{}", lab.a.status_text(), lab.b.status_text());
 }
 
-/// Runs a transfer from `a` to `b` while something happens; all of it must arrive, with no gap above `longest`.
+/// Runs a transfer while something happens; all of it must arrive, with no gap above `longest`.
 #[track_caller]
-fn transfer_outlives(lab: &NatLab, what: &str, longest: Duration, happens: impl FnOnce()) {
-    let transfer = Steady::begin(&lab.a.host, &lab.b.host, lab.b.v4());
+fn transfer_outlives(from: &Node, to: &Node, what: &str, longest: Duration, happens: impl FnOnce()) {
+    let transfer = Steady::begin(&from.host, &to.host, to.v4());
     thread::sleep(HEAD_START);
     transfer.forget_gaps();
     happens();
     thread::sleep(AFTER);
     let gap = transfer.longest_gap();
     say(&format!("{what}: a gap of {:.2} s (aim: {:.0} s)", gap.as_secs_f64(), AIM.as_secs_f64()));
-    let state = format!("{}\n{}", lab.a.status_text(), lab.b.status_text());
+    let state = format!("{}\n{}", from.status_text(), to.status_text());
     assert!(transfer.silence() < seconds(1), "nothing arrives any more after: {what}\n{state}");
     assert!(gap < longest, "a gap of {gap:?} after: {what}\n{state}");
     transfer.finish();
@@ -62,7 +62,7 @@ fn a_second_relay_takes_over_from_one_that_died() {
         lab.a.reaches(lab.b.v4()) && relay_of(&lab, &lab.a, "b").is_some()
     });
     let relay = relay_of(&lab, &lab.a, "b").expect("a relay");
-    transfer_outlives(&lab, "the relay died", LONGEST_GAP, || relay.kill());
+    transfer_outlives(&lab.a, &lab.b, "the relay died", LONGEST_GAP, || relay.kill());
     let other = if relay.name == "p" { "q" } else { "p" };
     for (node, peer) in [(&lab.a, "b"), (&lab.b, "a")] {
         assert_eq!(relay_of(&lab, node, peer).map(|it| it.name.as_str()), Some(other), "{}", node.status_text());
@@ -73,7 +73,7 @@ fn a_second_relay_takes_over_from_one_that_died() {
 fn a_direct_path_needs_neither_introducer_nor_relay() {
     let Some(lab) = Setup::between(Nat::PortRestricted, Nat::PortRestricted).up() else { return };
     wait_for_direct(&lab);
-    transfer_outlives(&lab, "introducer and relay died beside a direct path", seconds(1), || {
+    transfer_outlives(&lab.a, &lab.b, "introducer and relay died beside a direct path", seconds(1), || {
         lab.p.kill();
         lab.q.kill();
     });
@@ -84,7 +84,7 @@ fn a_direct_path_needs_neither_introducer_nor_relay() {
 fn a_relay_takes_over_from_a_direct_path_that_died() {
     let Some(lab) = Setup::between(Nat::PortRestricted, Nat::PortRestricted).up() else { return };
     wait_for_direct(&lab);
-    transfer_outlives(&lab, "the direct path died", LONGEST_GAP, || lab.block_direct());
+    transfer_outlives(&lab.a, &lab.b, "the direct path died", LONGEST_GAP, || lab.block_direct());
     for (node, peer) in [(&lab.a, "b"), (&lab.b, "a")] {
         assert_eq!(relay_of(&lab, node, peer).map(|it| it.name.as_str()), Some("p"), "{}", node.status_text());
     }
@@ -95,7 +95,7 @@ fn a_host_may_get_another_address_at_home() {
     let Some(lab) = Setup::between(Nat::PortRestricted, Nat::PortRestricted).up() else { return };
     wait_for_direct(&lab);
     let age = lab.a.session_age(&lab.b);
-    transfer_outlives(&lab, "another address at home", LONGEST_GAP, || lab.homes[0].address(&lab.a, 77));
+    transfer_outlives(&lab.a, &lab.b, "another address at home", LONGEST_GAP, || lab.homes[0].address(&lab.a, 77));
     wait_for_direct(&lab);
     assert!(lab.a.session_age(&lab.b) > age + AFTER, "the session has not lived on");
 }
@@ -107,7 +107,7 @@ fn a_host_may_move_behind_another_nat() {
     let Some(lab) = setup.up() else { return };
     wait_for_direct(&lab);
     let age = lab.a.session_age(&lab.b);
-    transfer_outlives(&lab, "another network", LONGEST_GAP, || lab.move_a());
+    transfer_outlives(&lab.a, &lab.b, "another network", LONGEST_GAP, || lab.move_a());
     wait_for_direct(&lab);
     let outside = lab.homes[2].outside;
     eventually(PATIENCE, "b sends to the new address", || {
@@ -115,4 +115,16 @@ fn a_host_may_move_behind_another_nat() {
         way.and_then(|way| way.direct()).is_some_and(|address| address.ip() == outside)
     });
     assert!(lab.a.session_age(&lab.b) > age + AFTER, "the session has not lived on");
+}
+
+#[test]
+fn a_host_may_move_while_it_talks_to_a_public_one() {
+    let access = Nat::PortRestricted;
+    let setup = Setup { spare: Some(Nat::Symmetric.into()), ..Setup::between(access, access) };
+    let Some(lab) = setup.up() else { return };
+    let age = lab.a.session_age(&lab.p);
+    transfer_outlives(&lab.a, &lab.p, "another network, to a public node", LONGEST_GAP, || lab.move_a());
+    assert!(lab.a.session_age(&lab.p) > age + AFTER, "the session has not lived on");
+    let endpoint = lab.p.status().peer("a").endpoint();
+    assert_eq!(endpoint.map(|it| it.ip()), Some(lab.homes[2].outside.into()));
 }
