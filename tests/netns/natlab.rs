@@ -99,6 +99,22 @@ kinds! {
     a_blocked_host_sends_no_udp: Blocked;
 }
 
+/// With a low hop limit, and answers to where a ping was seen to come from.
+#[test]
+fn theory_knows_which_pairs_need_a_relay() {
+    let relayed = |a: Nat| Nat::MATRIX.into_iter().filter(|b| !a.can_reach(*b)).map(Nat::label).collect::<Vec<_>>();
+    for a in Nat::MATRIX {
+        let expected: &[&str] = match a.label() {
+            "public" | "fullcone" | "addr" => &[],
+            "sym" => &["fw", "port", "port-open", "portx", "sym"],
+            _ => &["sym"],
+        };
+        assert_eq!(relayed(a), expected, "{a:?}");
+    }
+    assert!(Nat::Sequential.can_reach(Nat::PortRestricted) && !Nat::Sequential.can_reach(Nat::Symmetric));
+    assert!(!Nat::Blocked.can_reach(Nat::Public));
+}
+
 /// The router of home `number` that the Internet sees.
 fn outermost(lab: &NatLab, number: usize) -> &Namespace {
     let home = &lab.homes[number];
