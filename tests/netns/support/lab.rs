@@ -3,7 +3,6 @@
 //! Node n (1, 2, ..) has 192.0.2.n and 2001:db8::n on the underlay, 10.77.0.n and fd77::n in the tunnel. The underlay is a switch (a bridge in a namespace where
 //! [`Capture`] listens and an [`Intruder`] sits), or, for two nodes, a wire with delay.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,12 +10,12 @@ use std::time::Duration;
 use nix::unistd::Uid;
 use tempfile::TempDir;
 
-use super::PORT;
 use super::capture::Capture;
 use super::delay::DelayLine;
 use super::intruder::Intruder;
 use super::namespace::Namespace;
 use super::node::{self, Node};
+use super::{PORT, say};
 
 const REQUIRED: &str = "HANDFAST_NETNS";
 const LOST_ON_THE_WAY_IN: &str = "
@@ -78,13 +77,7 @@ impl Default for Setup {
 impl Setup {
     /// Builds the lab; its daemons do not run yet. `None`, with the reason on standard error, where this machine does not let us.
     pub fn build(self) -> Option<Lab> {
-        if let Some(reason) = missing(self.programs) {
-            assert!(std::env::var_os(REQUIRED).is_none(), "{REQUIRED} is set: {reason}");
-            // Not by a macro: the harness would keep it to itself.
-            let _ = writeln!(std::io::stderr(), "skipped: {reason}");
-            return None;
-        }
-        Some(Lab::build(&self))
+        may_build(self.programs).then(|| Lab::build(&self))
     }
 
     /// Builds the lab and starts its daemons.
@@ -95,6 +88,22 @@ impl Setup {
         }
         Some(lab)
     }
+}
+
+/// Whether this machine lets us build labs and has these programs; says why not, or fails where that is not allowed.
+pub fn may_build(programs: &[&str]) -> bool {
+    let reason = missing(programs);
+    if let Some(reason) = &reason {
+        assert!(std::env::var_os(REQUIRED).is_none(), "{REQUIRED} is set: {reason}");
+        say(&format!("skipped: {reason}"));
+    }
+    reason.is_none()
+}
+
+/// What the names of the namespaces of a new lab begin with.
+pub fn new_name() -> String {
+    static LABS: AtomicU32 = AtomicU32::new(0);
+    format!("hf{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed))
 }
 
 fn missing(more: &[&str]) -> Option<String> {
@@ -123,8 +132,7 @@ pub struct Lab {
 
 impl Lab {
     fn build(setup: &Setup) -> Self {
-        static LABS: AtomicU32 = AtomicU32::new(0);
-        let lab = format!("hf{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        let lab = new_name();
         let directory = TempDir::new().expect("a directory");
         let nodes = node::enrol(setup, &lab, directory.path());
         let mut lab = Self { nodes, wire: None, switch: None, family: setup.family, _directory: directory };

@@ -5,13 +5,17 @@ pub mod delay;
 pub mod intruder;
 pub mod lab;
 pub mod namespace;
+pub mod nat;
+pub mod natlab;
 pub mod node;
 pub mod programs;
 pub mod recording;
 pub mod site;
 pub mod status;
+pub mod steady;
 pub mod traffic;
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// The UDP port of every node.
@@ -40,4 +44,9 @@ pub fn eventually(limit: Duration, what: &str, condition: impl FnMut() -> bool) 
 /// Shorthand for the limits of the tests.
 pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
+}
+
+/// Says something to who runs the tests, even where the harness keeps the output of tests to itself.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

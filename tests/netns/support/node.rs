@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -34,14 +34,19 @@ pub fn enrol(setup: &Setup, lab: &str, directory: &Path) -> Vec<Node> {
     let nodes: Vec<Node> = (1..=setup.nodes).map(|number| Node::new(number, lab, directory)).collect();
     for node in &nodes {
         let peers = nodes.iter().filter(|peer| peer.number != node.number);
-        fs::write(node.config_file(), node.configuration(setup, peers)).expect("writing a configuration");
+        node.configure(&node.configuration(setup, peers));
     }
     nodes
 }
 
 impl Node {
     fn new(number: u8, lab: &str, directory: &Path) -> Self {
-        let name = char::from(b'a' + number - 1).to_string();
+        Self::named(&char::from(b'a' + number - 1).to_string(), number, lab, directory)
+    }
+
+    /// One with a key and no configuration.
+    pub fn named(name: &str, number: u8, lab: &str, directory: &Path) -> Self {
+        let name = name.to_owned();
         let host = Namespace::new(format!("{lab}-{name}"));
         let directory = directory.join(&name);
         fs::create_dir(&directory).expect("a directory");
@@ -50,31 +55,42 @@ impl Node {
     }
 
     fn configuration<'a>(&self, setup: &Setup, peers: impl Iterator<Item = &'a Self>) -> String {
-        let mut text = format!(
-            "[interface]\naddresses = [\"{}/24\", \"{}/64\"]\nmtu = {}\n[identity]\nkey_file = {:?}\n[control]\nsocket = {:?}\n",
-            self.v4(),
-            self.v6(),
-            setup.mtu,
-            self.directory.join("identity.key"),
-            self.socket()
-        );
+        let mut text = self.own_sections(setup.mtu);
         for peer in peers {
-            let endpoint = std::net::SocketAddr::new(setup.family.address(peer.number), PORT);
-            write!(
-                text,
-                "[[peer]]\nname = \"{}\"\npublic_key = \"{}\"\nendpoints = [\"{endpoint}\"]\nprefixes = [\"{}/32\", \"{}/128\"]\n",
-                peer.name,
-                peer.public_key,
-                peer.v4(),
-                peer.v6()
-            )
-            .expect("writing to a string");
+            text += &peer.peer_section(&[SocketAddr::new(setup.family.address(peer.number), PORT)]);
         }
         if let Some(port) = setup.reliable_port {
             write!(text, "[[channel]]\nname = \"reliable\"\nmatch = {{ protocol = \"udp\", port = {port} }}\n")
                 .expect("writing to a string");
         }
         text
+    }
+
+    /// What a configuration says of the node itself.
+    pub fn own_sections(&self, mtu: u16) -> String {
+        format!(
+            "[interface]\naddresses = [\"{}/24\", \"{}/64\"]\nmtu = {mtu}\n[identity]\nkey_file = {:?}\n[control]\nsocket = {:?}\n",
+            self.v4(),
+            self.v6(),
+            self.directory.join("identity.key"),
+            self.socket()
+        )
+    }
+
+    /// What the configuration of another says of this node, which is reached at these addresses, if anywhere.
+    pub fn peer_section(&self, endpoints: &[SocketAddr]) -> String {
+        let mut text = format!("[[peer]]\nname = \"{}\"\npublic_key = \"{}\"\n", self.name, self.public_key);
+        if !endpoints.is_empty() {
+            let endpoints: Vec<_> = endpoints.iter().map(|it| format!("\"{it}\"")).collect();
+            writeln!(text, "endpoints = [{}]", endpoints.join(", ")).expect("writing to a string");
+        }
+        writeln!(text, "prefixes = [\"{}/32\", \"{}/128\"]", self.v4(), self.v6()).expect("writing to a string");
+        text
+    }
+
+    /// Gives the node this configuration; the daemon reads it when it starts.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.config_file(), text).expect("writing a configuration");
     }
 
     fn config_file(&self) -> PathBuf {

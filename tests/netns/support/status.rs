@@ -46,7 +46,70 @@ impl Peer<'_> {
         self.0["session_age_seconds"].as_f64().map(Duration::from_secs_f64)
     }
 
+    /// The paths of its session; the daemon names them with the primary first.
+    #[track_caller]
+    pub fn paths(&self) -> Vec<Path> {
+        self.0["paths"].as_array().into_iter().flatten().map(Path::parse).collect()
+    }
+
+    /// Where its packets go.
+    #[track_caller]
+    pub fn primary(&self) -> Option<Path> {
+        self.paths().into_iter().find(|path| path.is_primary)
+    }
+
     pub fn retransmissions(&self) -> u64 {
         self.0["reliable"]["retransmissions"].as_u64().expect("a count")
+    }
+}
+
+/// Where packets of a path go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hop {
+    Direct(SocketAddr),
+    /// By the peer of that name.
+    Relay(String),
+}
+
+/// One path of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    pub hop: Hop,
+    /// How it came to be known.
+    pub kind: String,
+    pub is_primary: bool,
+    pub is_proven: bool,
+}
+
+impl Path {
+    #[track_caller]
+    fn parse(path: &Value) -> Self {
+        let hop = match (path["hop"]["direct"].as_str(), path["hop"]["relay"].as_str()) {
+            (Some(address), None) => Hop::Direct(address.parse().expect("an address")),
+            (None, Some(name)) => Hop::Relay(name.to_owned()),
+            (Some(_), Some(_)) | (None, None) => panic!("no hop: {path}"),
+        };
+        Self {
+            hop,
+            kind: path["kind"].as_str().unwrap_or_else(|| panic!("no kind: {path}")).to_owned(),
+            is_primary: path["primary"].as_bool().unwrap_or_else(|| panic!("no primary: {path}")),
+            is_proven: path["proven"].as_bool().unwrap_or_else(|| panic!("no proven: {path}")),
+        }
+    }
+
+    /// The address, if it leads straight there.
+    pub fn direct(&self) -> Option<SocketAddr> {
+        match &self.hop {
+            Hop::Direct(address) => Some(*address),
+            Hop::Relay(_) => None,
+        }
+    }
+
+    /// The peer that relays, if one does.
+    pub fn relay(&self) -> Option<&str> {
+        match &self.hop {
+            Hop::Direct(_) => None,
+            Hop::Relay(name) => Some(name),
+        }
     }
 }
