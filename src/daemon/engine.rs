@@ -13,17 +13,16 @@ use super::DaemonError;
 use super::clock::Clock;
 use super::endpoints::Endpoints;
 use super::notify::Watchdog;
-use super::status::Snapshot;
+use super::pings::OpenPings;
 use crate::base::PeerIndex;
 use crate::config::Config;
-use crate::config::key::format_public;
-use crate::control::{Command as ControlCommand, Request, Response};
+use crate::control::{Request, Response};
 use crate::dataplane::{DataThread, Mail, Notice, Shared};
 use crate::io::alarm::Alarm;
 use crate::io::resolve::{Answer, Resolver};
 use crate::io::tun::TunWriter;
-use crate::io::udp::{SendCounters, Sender};
-use crate::proto::{Command, Event, Node, NodeStatus, OpenedElsewhere};
+use crate::io::udp::Sender;
+use crate::proto::{Command, Event, Node, OpenedElsewhere};
 
 /// Calls of [`Node::poll_transmit`] in one round.
 const TRANSMIT_BURST: usize = 256;
@@ -54,10 +53,12 @@ pub(super) struct Edges {
 /// The core, the edges, and what keeps them going.
 #[derive(Debug)]
 pub(super) struct Engine<'a> {
-    config: &'a Config,
-    clock: Clock,
-    node: Node,
-    edges: Edges,
+    pub(super) config: &'a Config,
+    pub(super) clock: Clock,
+    pub(super) node: Node,
+    pub(super) edges: Edges,
+    /// Questions of the control socket that wait for a peer.
+    pub(super) pings: OpenPings,
     alarm: Alarm,
     /// What the alarm is set to.
     armed: Option<Instant>,
@@ -81,6 +82,7 @@ impl<'a> Engine<'a> {
             clock,
             node,
             edges,
+            pings: OpenPings::default(),
             alarm,
             armed: None,
             watchdog: Watchdog::start(clock.now()),
@@ -126,7 +128,8 @@ impl<'a> Engine<'a> {
     /// Sees to it that the loop wakes for the next deadline. An alarm that comes too early is harmless, and cheaper than one that is set for every packet.
     fn set_alarm(&mut self) -> Result<(), DaemonError> {
         let room = self.edges.sender.is_blocked().then(|| self.clock.now() + ROOM);
-        let deadline = [self.node.poll_timeout(), self.watchdog.deadline(), room].into_iter().flatten().min();
+        let deadlines = [self.node.poll_timeout(), self.watchdog.deadline(), self.pings.deadline(), room];
+        let deadline = deadlines.into_iter().flatten().min();
         if let Some(deadline) = deadline.filter(|deadline| self.armed.is_none_or(|armed| *deadline < armed)) {
             self.alarm.set(deadline.saturating_duration_since(self.clock.now()))?;
             self.armed = Some(deadline);
@@ -160,7 +163,7 @@ impl<'a> Engine<'a> {
         if any { Poll::Ready(Ok(woken)) } else { Poll::Pending }
     }
 
-    /// One round of work; whether there may be more at once.
+    /// One round of work; whether there may be more at once, as when a question has made the node want to send.
     fn round(&mut self, woken: Woken) -> Result<bool, DaemonError> {
         let now = self.clock.now();
         let mail = self.edges.shared.mailbox.take();
@@ -187,15 +190,13 @@ impl<'a> Engine<'a> {
         while let Some(event) = self.node.poll_event() {
             self.on_event(event);
         }
-        if let Some((request, answer)) = woken.question {
-            // A caller that did not wait is no loss.
-            let _ = answer.send(self.answer(now, &request));
-        }
+        self.give_up_pings(now);
+        let asked = woken.question.is_some_and(|question| self.handle_question(now, question));
         if self.watchdog.is_due(now) {
             let well = self.data_threads_live();
             self.watchdog.feed(now, well);
         }
-        Ok(transmits == TRANSMIT_BURST)
+        Ok(asked || transmits == TRANSMIT_BURST)
     }
 
     /// Tells the core what the interface is too small for (PROTOCOL §8.5).
@@ -258,34 +259,10 @@ impl<'a> Engine<'a> {
             }
             Event::Moved { peer } => tracing::info!(peer = name(peer), "the peer has another address"),
             Event::Unreachable { peer } => tracing::info!(peer = name(peer), "the peer does not answer"),
+            Event::Pong { peer, number, rtt, hop } => self.on_pong(peer, number, rtt, hop),
+            // Heard by nobody as long as no socket is open to the link.
+            Event::Announce { datagram: _ } => {}
         }
-    }
-
-    fn answer(&self, now: Instant, request: &Request) -> Response {
-        match request.command {
-            ControlCommand::Status => {
-                let snapshot = Snapshot {
-                    config: self.config,
-                    public_key: &format_public(&self.node.id()),
-                    uptime: self.clock.uptime(now),
-                    node: self.node_status(now),
-                    tun: &self.edges.shared.tun,
-                    udp: self.sent(),
-                    receive_errors: self.edges.threads.iter().map(DataThread::receive_errors).sum(),
-                };
-                Response::Status(Box::new(snapshot.to_status()))
-            }
-        }
-    }
-
-    fn node_status(&self, now: Instant) -> NodeStatus {
-        let mut status = self.node.status(now);
-        self.edges.shared.drops.add_to(&mut status.drops);
-        status
-    }
-
-    fn sent(&self) -> SendCounters {
-        self.edges.threads.iter().map(DataThread::sent).fold(self.edges.sender.counters(), SendCounters::plus)
     }
 }
 

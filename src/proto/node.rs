@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::bucket::{PrefixBuckets, Rate};
-use super::command::{NodeConfig, NodeStatus};
+use super::command::{NatStatus, NodeConfig, NodeStatus};
 use super::event::{Drops, Event};
 use super::handshake::Local;
 use super::handshake::responder::Responder;
@@ -116,7 +116,11 @@ impl Node {
 
     /// What an operator may see.
     pub fn status(&self, now: Instant) -> NodeStatus {
-        NodeStatus { peers: self.peers.iter().map(|peer| peer.status(now)).collect(), drops: self.drops.clone() }
+        NodeStatus {
+            peers: self.peers.iter().map(|peer| peer.status(now)).collect(),
+            drops: self.drops.clone(),
+            nat: NatStatus::default(),
+        }
     }
 
     pub(super) fn next_serial(&mut self) -> Serial {

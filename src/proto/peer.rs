@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::{Bucket, Rate};
-use super::command::{PeerConfig, PeerStatus, SessionStatus};
+use super::command::{CandidateKind, Hop, PathStatus, PeerConfig, PeerStatus, SessionStatus};
 use super::event::{Dropped, Drops, Ended, Event};
 use super::fitting::TOO_BIG;
 use super::handshake::Local;
@@ -459,7 +459,21 @@ impl Peer {
 
     /// What an operator may see.
     pub(crate) fn status(&self, now: Instant) -> PeerStatus {
-        let session = self.active.and_then(|active| self.session(active)).map(|session| SessionStatus {
+        let active = self.active.and_then(|active| self.session(active));
+        let path = active.map(|session| PathStatus {
+            hop: Hop::Direct(session.path.remote()),
+            kind: if self.endpoints.contains(&session.path.remote()) {
+                CandidateKind::Configured
+            } else {
+                CandidateKind::Heard
+            },
+            is_primary: true,
+            is_proven: session.is_confirmed(),
+            rtt: session.channels.rtt(),
+            heard: Some(now.saturating_duration_since(session.activity.received())),
+            unanswered: 0,
+        });
+        let session = active.map(|session| SessionStatus {
             age: session.confirmed_at().map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
             endpoint: session.path.remote(),
             cipher: session.cipher(),
@@ -482,6 +496,11 @@ impl Peer {
             traffic,
             last_received: last_received.map(|at| now.saturating_duration_since(at)),
             waiting: self.waiting.len(),
+            is_standing: false,
+            is_relay: false,
+            known_by: Vec::new(),
+            paths: path.into_iter().collect(),
+            steps: Vec::new(),
             drops,
         }
     }

@@ -30,6 +30,7 @@ impl Node {
                 }
             }
             Command::TooBig { remote, len } => self.on_too_big(now, remote, len),
+            Command::SetLocal { .. } | Command::NetworkChanged | Command::Announced { .. } | Command::Ping { .. } => {}
             Command::Shutdown => self.shut_down(now),
         }
     }
