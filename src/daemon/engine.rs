@@ -299,6 +299,8 @@ mod tests {
 
     use super::*;
     use crate::base::{OuterDscp, Rng, SharedDrops};
+    use crate::config::key::format_public;
+    use crate::control::Command as ControlCommand;
     use crate::crypto::keys::IdentitySecret;
     use crate::dataplane::{Mailbox, Table};
     use crate::io::tun::Tun;
@@ -321,15 +323,19 @@ mod tests {
         Node::new(config, identity(0), Rng::from_number(0), now.checked_sub(Duration::from_secs(5)).unwrap())
     }
 
-    async fn run_for(duration: Duration) {
-        let text = "[interface]\naddresses = [\"10.77.0.1/24\"]\n";
-        let config = Config::parse(text, "handfast.toml").unwrap();
+    /// Whether something is left to send at the end; nothing if this must not be tried here.
+    async fn run_for(duration: Duration, questions: mpsc::Receiver<Question>) -> Option<bool> {
+        let key = format_public(&IdentitySecret::generate(&mut Rng::from_number(1)).id());
+        let text = format!(
+            "[interface]\naddresses = [\"10.77.0.1/24\"]\n[[peer]]\nname = \"b\"\npublic_key = \"{key}\"\nprefixes = [\"10.77.0.2/32\"]\n"
+        );
+        let config = Config::parse(&text, "handfast.toml").unwrap();
         let far = udp::bind(0, None, 1).unwrap().remove(0);
         let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, far.port().unwrap()));
         let sender = udp::bind(0, None, 1).unwrap()[0].sender().unwrap();
         if unshare(CloneFlags::CLONE_NEWNET).is_err() {
             println!("skipped: needs root");
-            return;
+            return None;
         }
         let tun = Tun::create("hf-test", 1, false).unwrap();
         let clock = Clock::start().unwrap();
@@ -352,23 +358,61 @@ mod tests {
             threads: Vec::new(),
             resolver: Resolver::new(endpoints.names()),
             endpoints,
-            questions: mpsc::channel(1).1,
+            questions,
             stop: StopSignals::listen().unwrap(),
         };
         let mut engine = Engine::new(&config, clock, Alarm::new().unwrap(), node, edges);
         assert!(tokio::time::timeout(duration, engine.run()).await.is_err(), "it runs until it is stopped");
-        let left = engine.node.poll_transmit(clock.now(), &mut engine.edges.sender);
-        assert!(!left, "{} hellos were sent, and others wait", engine.sent().sent);
+        Some(engine.node.poll_transmit(clock.now(), &mut engine.edges.sender))
+    }
+
+    /// In a thread of its own, which alone is in the new network namespace.
+    fn in_namespace<T: Send>(run: impl Future<Output = T> + Send) -> T {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::thread::scope(|scope| scope.spawn(|| runtime().block_on(run)).join().unwrap())
     }
 
     /// What was left over had to wait for whatever woke the loop next.
     #[test]
     fn what_one_round_has_no_turn_for_is_sent_in_the_next_one() {
-        let thread = std::thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            // Before the first hello is repeated.
-            runtime.block_on(run_for(Duration::from_millis(400)));
-        });
-        thread.join().unwrap();
+        // Before the first hello is repeated.
+        let left = in_namespace(run_for(Duration::from_millis(400), mpsc::channel(1).1));
+        assert_ne!(left, Some(true), "some hellos were sent, and others wait");
+    }
+
+    #[test]
+    fn questions_are_answered_and_a_ping_at_the_latest_after_two_seconds() {
+        let ping = |peer: &str, number| ControlCommand::Ping { peer: peer.to_owned(), number };
+        let (asks, questions) = mpsc::channel(8);
+        let ask = |command| {
+            let (sender, answer) = oneshot::channel();
+            asks.try_send((Request::new(command), sender)).unwrap();
+            answer
+        };
+        let mut pings = [ask(ping("b", 7)), ask(ping("10.77.0.2", 7))];
+        let mut unknown = ask(ping("x", 1));
+        let mut why = ask(ControlCommand::Why { peer: "b".to_owned() });
+        let mut netcheck = ask(ControlCommand::Netcheck);
+        if in_namespace(run_for(Duration::from_millis(2500), questions)).is_none() {
+            return;
+        }
+        for ping in &mut pings {
+            let answer = ping.try_recv().unwrap();
+            assert!(
+                matches!(&answer, Response::Pong(pong) if pong.rtt_ms.is_none() && (&pong.peer[..], pong.number) == ("b", 7)),
+                "{answer:?}"
+            );
+        }
+        let answer = unknown.try_recv().unwrap();
+        assert!(
+            matches!(&answer, Response::Error(refusal) if refusal.message == "there is no peer \"x\"; there are: b"),
+            "{answer:?}"
+        );
+        let answer = why.try_recv().unwrap();
+        assert!(
+            matches!(&answer, Response::Why(why) if why.explanation.starts_with("b is not connected yet")),
+            "{answer:?}"
+        );
+        assert!(matches!(netcheck.try_recv(), Ok(Response::Netcheck(_))));
     }
 }
