@@ -71,11 +71,11 @@ fn line(pong: &Pong) -> String {
         (Some(rtt), None) => format!("{peer}: {rtt}\n"),
         (None, _) => {
             let state = match pong.state {
-                PeerState::Idle => "there is no session",
-                PeerState::Connecting => "there is no session yet, an attempt is under way",
-                PeerState::Connected => "though there is a session",
+                PeerState::Idle => "; there is no session",
+                PeerState::Connecting => "; there is no session yet, an attempt is under way",
+                PeerState::Connected => ", though there is a session",
             };
-            format!("{peer}: no answer within 2 s; {state}\n")
+            format!("{peer}: no answer within 2 s{state}\n")
         }
     }
 }
