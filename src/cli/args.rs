@@ -1,8 +1,9 @@
 //! What may be written on the command line, and the help that teaches it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// The environment variable that says what is logged.
 pub const LOG_VARIABLE: &str = "HANDFAST_LOG";
@@ -14,6 +15,8 @@ Two machines in five steps (the files are explained in handfast.toml(5)):
   3. on both:  sudo handfast check /etc/handfast/handfast.toml
   4. on both:  sudo systemctl enable --now handfast
   5. on one:   ping 10.77.0.2, and then: sudo handfast status
+
+What goes where, and why:  handfast peers, ping, netcheck, why
 
 Exit codes:
   0  done
@@ -58,6 +61,40 @@ Examples:
 
 Without --socket it asks /run/handfast/hf0.sock, or else the only socket in
 /run/handfast. The fields of --json are stable: later versions only add some.";
+
+const PEERS_AFTER: &str = "\
+Examples:
+  sudo handfast peers
+  sudo handfast peers --json | jq '.peers[] | {name, paths, known_by}'
+
+PATH is the address that packets go to, or the member that relays them; KIND says
+how the address came to be known; KNOWN BY are the members that say they have a
+session with the peer.";
+
+const PING_AFTER: &str = "\
+Examples:
+  sudo handfast ping b
+  sudo handfast ping 10.77.0.2 --count 1 --json
+
+PEER is the name in the configuration, an overlay address, or the beginning of the
+public key (four characters or more). The ping travels inside the session, so it
+needs no permission of the peer's firewall. Exit code 1: no ping was answered.";
+
+const NETCHECK_AFTER: &str = "\
+Examples:
+  sudo handfast netcheck
+  sudo handfast netcheck --json | jq .advice
+
+Other members tell this node where they see it; what two of them say shows what
+kind of NAT is in between. Nobody else is asked.";
+
+const WHY_AFTER: &str = "\
+Examples:
+  sudo handfast why b
+  sudo handfast why b --json | jq -r '.steps[] | \"\\(.seconds_ago) \\(.text)\"'
+
+PEER is the name in the configuration, an overlay address, or the beginning of the
+public key (four characters or more).";
 
 /// A serverless, post-quantum mesh VPN: one encrypted network interface between your machines.
 #[derive(Debug, Parser)]
@@ -105,11 +142,65 @@ pub enum Action {
     /// Show what the running daemon does: peers, sessions, traffic, drops.
     #[command(after_help = STATUS_AFTER)]
     Status {
-        /// Print one JSON object, for programs.
-        #[arg(long)]
-        json: bool,
-        /// Ask the daemon behind this control socket.
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
+        /// How the daemon is asked.
+        #[command(flatten)]
+        asked: Asked,
     },
+    /// Show by which path each peer is reached, and who else reaches it.
+    #[command(after_help = PEERS_AFTER)]
+    Peers {
+        /// How the daemon is asked.
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Measure the round trip to a peer, on the path that its packets take.
+    #[command(after_help = PING_AFTER)]
+    Ping {
+        /// The peer: its name, an overlay address of it, or the beginning of its public key.
+        #[arg(value_name = "PEER")]
+        peer: String,
+        /// How many pings.
+        #[arg(long, short, value_name = "NUMBER", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        count: u32,
+        /// Pause between an answer and the next ping, in seconds.
+        #[arg(long, short, value_name = "SECONDS", default_value = "1", value_parser = pause)]
+        interval: Duration,
+        /// How the daemon is asked.
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Show what kind of NAT this node is behind, and what would improve it.
+    #[command(after_help = NETCHECK_AFTER)]
+    Netcheck {
+        /// How the daemon is asked.
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Explain why a peer is reached as it is, or is not.
+    #[command(after_help = WHY_AFTER)]
+    Why {
+        /// The peer: its name, an overlay address of it, or the beginning of its public key.
+        #[arg(value_name = "PEER")]
+        peer: String,
+        /// How the daemon is asked.
+        #[command(flatten)]
+        asked: Asked,
+    },
+}
+
+/// How the daemon is asked, and its answer is printed.
+#[derive(Clone, Debug, Args)]
+pub struct Asked {
+    /// Print one JSON object, for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// Ask the daemon behind this control socket.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// A pause in seconds.
+fn pause(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "accepted: seconds from 0 to 3600, such as 0.2".to_owned())
 }

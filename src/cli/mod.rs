@@ -3,7 +3,11 @@
 pub mod args;
 mod key;
 mod log;
+mod netcheck;
+mod peers;
+mod ping;
 mod show;
+mod table;
 mod up;
 
 use std::ffi::OsString;
@@ -81,7 +85,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: Streams<'_>) 
         Ok(()) => Exit::Done,
         Err(failure) if failure.exit == Exit::Done => Exit::Done,
         Err(failure) => {
-            let line = failure.message.replace(['\n', '\r'], " ");
+            // Part of it may come from a socket, and must not get hold of the terminal.
+            let line = failure.message.replace(char::is_control, " ");
             // Where standard error is closed there is nobody to tell; the exit code still says it.
             let _ = writeln!(error, "{}handfast: {line}", log::journal_prefix());
             failure.exit
@@ -96,7 +101,13 @@ fn act(action: Action, input: &mut dyn Read, output: &mut dyn Write, error: &mut
         Action::Pubkey { file } => key::public(&file, input, output),
         Action::Check { config } => check(&config, output),
         Action::Up { config, verbose } => up::up(&config, verbose),
-        Action::Status { json, socket } => show::status(socket.as_deref(), json, output),
+        Action::Status { asked } => show::status(asked.socket.as_deref(), asked.json, output),
+        Action::Peers { asked } => peers::peers(asked.socket.as_deref(), asked.json, output),
+        Action::Ping { peer, count, interval, asked } => {
+            ping::ping(asked.socket.as_deref(), &peer, ping::Pace { count, interval }, asked.json, output)
+        }
+        Action::Netcheck { asked } => netcheck::netcheck(asked.socket.as_deref(), asked.json, output),
+        Action::Why { peer, asked } => netcheck::why(asked.socket.as_deref(), &peer, asked.json, output),
     }
 }
 

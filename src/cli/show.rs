@@ -1,17 +1,19 @@
 //! `status`: what the daemon says, as a table or as JSON.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use super::table::{Age, Bytes, Column, Milliseconds, or_dash, printable, table};
 use super::{Exit, Failure};
 use crate::config::RUNTIME_DIRECTORY;
 use crate::control::client::{self, ClientError};
-use crate::control::message::{PeerState, PeerStatus, Status};
+use crate::control::message::{Hop, PathStatus, PeerState, PeerStatus, Status};
 
 /// Columns of the table of peers; `true` is flush right.
-const COLUMNS: [(&str, bool); 9] = [
+const COLUMNS: [Column; 9] = [
     ("PEER", false),
     ("STATE", false),
     ("ENDPOINT", false),
@@ -25,31 +27,63 @@ const COLUMNS: [(&str, bool); 9] = [
 
 /// Prints the status of the daemon behind `socket`, or of the one that is found.
 pub(super) fn status(socket: Option<&Path>, json: bool, output: &mut dyn Write) -> Result<(), Failure> {
-    let asked = match socket {
-        Some(path) => client::status(path),
-        None => client::find_socket(Path::new(RUNTIME_DIRECTORY)).and_then(|path| client::status(&path)),
-    };
-    let status = asked.map_err(|error| Failure::new(exit_of(&error), error))?;
+    let status = client::status(&socket_of(socket)?)?;
+    print(&status, json, render, output)
+}
+
+/// The socket that the user named, or the one that is found.
+pub(super) fn socket_of(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    match named {
+        Some(path) => Ok(path.to_owned()),
+        None => Ok(client::find_socket(Path::new(RUNTIME_DIRECTORY))?),
+    }
+}
+
+/// Prints what the daemon said, for programs or for people.
+pub(super) fn print<T: Serialize>(
+    said: &T,
+    json: bool,
+    render: impl FnOnce(&T) -> String,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
     let text = if json {
-        serde_json::to_string_pretty(&status).map_err(|error| Failure::new(Exit::Failed, error))? + "\n"
+        serde_json::to_string_pretty(said).map_err(|error| Failure::new(Exit::Failed, error))? + "\n"
     } else {
-        render(&status)
+        render(said)
     };
     output.write_all(text.as_bytes())?;
     output.flush()?;
     Ok(())
 }
 
-fn exit_of(error: &ClientError) -> Exit {
-    match error {
-        ClientError::NoDaemon(_) => Exit::NoDaemon,
-        ClientError::Several(_)
-        | ClientError::Denied(_)
-        | ClientError::Silent(_)
-        | ClientError::Broken { .. }
-        | ClientError::Unintelligible(_)
-        | ClientError::Refused(_) => Exit::Failed,
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match error {
+            ClientError::NoDaemon(_) => Exit::NoDaemon,
+            ClientError::Several(_)
+            | ClientError::Denied(_)
+            | ClientError::Silent(_)
+            | ClientError::Broken { .. }
+            | ClientError::Unintelligible(_)
+            | ClientError::UnknownPeer(_)
+            | ClientError::Refused(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
     }
+}
+
+/// In a table.
+pub(super) const fn state_label(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Idle => "idle",
+        PeerState::Connecting => "connecting",
+        PeerState::Connected => "connected",
+    }
+}
+
+/// The path that packets take.
+pub(super) fn primary(peer: &PeerStatus) -> Option<&PathStatus> {
+    peer.paths.iter().find(|path| path.primary)
 }
 
 /// The table that a person reads.
@@ -68,7 +102,7 @@ fn render(status: &Status) -> String {
         text.push_str("No peers are configured.\n");
     } else {
         let rows: Vec<_> = status.peers.iter().map(row).collect();
-        table(&mut text, &rows);
+        table(&mut text, &COLUMNS, &rows);
     }
     let mut notes = Vec::new();
     for peer in &status.peers {
@@ -87,17 +121,14 @@ fn render(status: &Status) -> String {
         text.push_str(&note);
         text.push('\n');
     }
-    // Whoever listens at the socket must not get hold of the terminal.
-    text.retain(|c| c == '\n' || !c.is_control());
-    text
+    printable(text)
 }
 
 fn row(peer: &PeerStatus) -> [String; COLUMNS.len()] {
-    let state = match peer.state {
-        PeerState::Idle => "idle",
-        PeerState::Connecting => "connecting",
-        PeerState::Connected => "connected",
-    };
+    let relay = primary(peer).and_then(|path| match &path.hop {
+        Hop::Direct(_) => None,
+        Hop::Relay(relay) => Some(format!("via {relay}")),
+    });
     let cipher = match (&peer.cipher, peer.post_quantum) {
         (Some(cipher), true) => format!("{cipher}, post-quantum"),
         (Some(cipher), false) => format!("{cipher}, NOT post-quantum"),
@@ -105,8 +136,8 @@ fn row(peer: &PeerStatus) -> [String; COLUMNS.len()] {
     };
     [
         peer.name.clone(),
-        state.to_owned(),
-        or_dash(peer.endpoint),
+        state_label(peer.state).to_owned(),
+        relay.unwrap_or_else(|| or_dash(peer.endpoint)),
         or_dash(peer.rtt_ms.map(Milliseconds)),
         or_dash(peer.session_age_seconds.map(Age)),
         peer.last_received_seconds.map_or_else(|| "never".to_owned(), |seconds| format!("{} ago", Age(seconds))),
@@ -116,119 +147,8 @@ fn row(peer: &PeerStatus) -> [String; COLUMNS.len()] {
     ]
 }
 
-fn or_dash(value: Option<impl fmt::Display>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
 fn dropped(whose: &str, drops: &BTreeMap<String, u64>) -> Option<String> {
     let reasons: Vec<String> =
         drops.iter().filter(|(_, count)| **count > 0).map(|(why, n)| format!("{n} {why}")).collect();
     (!reasons.is_empty()).then(|| format!("{whose}: dropped: {}", reasons.join(", ")))
-}
-
-/// Appends the rows under their headings, each column as wide as its widest cell.
-fn table(text: &mut String, rows: &[[String; COLUMNS.len()]]) {
-    let headings = COLUMNS.map(|(heading, _)| heading.to_owned());
-    let lines = || std::iter::once(&headings).chain(rows);
-    let mut widths = [0; COLUMNS.len()];
-    for line in lines() {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for line in lines() {
-        let mut built = String::new();
-        for ((cell, width), (_, flush_right)) in line.iter().zip(widths).zip(COLUMNS) {
-            // Writing to a string cannot fail.
-            let _ = if flush_right { write!(built, "{cell:>width$}  ") } else { write!(built, "{cell:<width$}  ") };
-        }
-        text.push_str(built.trim_end());
-        text.push('\n');
-    }
-}
-
-/// `310.5 MiB`
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let mut amount = self.0 as f64 / 1024.0;
-        let mut unit = 0;
-        // 1023.95 would be written as 1024.0.
-        while amount >= 1023.95 && unit + 1 < units.len() {
-            amount /= 1024.0;
-            unit += 1;
-        }
-        write!(f, "{amount:.1} {}", units.get(unit).copied().unwrap_or_default())
-    }
-}
-
-/// `4 s`, `3 min 20 s`, `2 h 5 min`, `12 d 4 h`
-struct Age(f64);
-
-impl fmt::Display for Age {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.max(0.0) as u64;
-        let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-        match (days, hours, minutes) {
-            (0, 0, 0) => write!(f, "{seconds} s"),
-            (0, 0, _) => write!(f, "{minutes} min {} s", seconds % 60),
-            (0, _, _) => write!(f, "{hours} h {} min", minutes % 60),
-            (_, _, _) => write!(f, "{days} d {} h", hours % 24),
-        }
-    }
-}
-
-/// `0.32 ms`, `12.3 ms`, `250 ms`
-struct Milliseconds(f64);
-
-impl fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decimals = if self.0 < 1.0 {
-            2
-        } else if self.0 < 100.0 {
-            1
-        } else {
-            0
-        };
-        write!(f, "{:.decimals$} ms", self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_short_and_have_a_unit() {
-        let written = |bytes| Bytes(bytes).to_string();
-        assert_eq!(written(0), "0 B");
-        assert_eq!(written(1023), "1023 B");
-        assert_eq!(written(1024), "1.0 KiB");
-        assert_eq!(written((1 << 20) - 1), "1.0 MiB");
-        assert_eq!(written(325_685_248), "310.6 MiB");
-        assert_eq!(written(u64::MAX), "16.0 EiB");
-    }
-
-    #[test]
-    fn ages_have_two_units_at_most() {
-        let written = |seconds| Age(seconds).to_string();
-        assert_eq!(written(-1.0), "0 s");
-        assert_eq!(written(59.9), "59 s");
-        assert_eq!(written(200.0), "3 min 20 s");
-        assert_eq!(written(7500.0), "2 h 5 min");
-        assert_eq!(written(1_051_200.0), "12 d 4 h");
-    }
-
-    #[test]
-    fn round_trips_have_as_many_digits_as_mean_something() {
-        let written = |ms| Milliseconds(ms).to_string();
-        assert_eq!(written(0.321), "0.32 ms");
-        assert_eq!(written(12.34), "12.3 ms");
-        assert_eq!(written(250.4), "250 ms");
-    }
 }

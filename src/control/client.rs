@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::message::{Command, Refusal, Request, Response, Status};
+use super::message::{Command, Netcheck, Pong, Reason, Refusal, Request, Response, Status, Why};
 use crate::config::DEFAULT_INTERFACE;
 
 /// For each step of a conversation.
@@ -41,6 +41,9 @@ pub enum ClientError {
     /// Something else listens there, or a daemon of another version.
     #[error("what listens at {} does not speak this version of the control protocol", .0.display())]
     Unintelligible(PathBuf),
+    /// The daemon knows no such peer.
+    #[error("{0}")]
+    UnknownPeer(String),
     /// The daemon gave a reason.
     #[error("the daemon refuses: {}", .0.message)]
     Refused(Refusal),
@@ -51,10 +54,38 @@ pub enum ClientError {
 /// # Errors
 /// There is no daemon, or it does not answer as it should within seconds.
 pub fn status(socket: &Path) -> Result<Status, ClientError> {
-    match ask(socket, Request::new(Command::Status))? {
-        Response::Status(status) => Ok(*status),
-        Response::Error(refusal) => Err(ClientError::Refused(refusal)),
-    }
+    let Response::Status(status) = ask(socket, Command::Status)? else { return Err(unintelligible(socket)) };
+    Ok(*status)
+}
+
+/// Asks the daemon at `socket` what the network is like.
+///
+/// # Errors
+/// As [`status`].
+pub fn netcheck(socket: &Path) -> Result<Netcheck, ClientError> {
+    let Response::Netcheck(netcheck) = ask(socket, Command::Netcheck)? else { return Err(unintelligible(socket)) };
+    Ok(*netcheck)
+}
+
+/// Has the daemon at `socket` ping a peer once. That there is no answer is an answer too.
+///
+/// # Errors
+/// As [`status`]; and there is no such peer.
+pub fn ping(socket: &Path, peer: &str, number: u32) -> Result<Pong, ClientError> {
+    let command = Command::Ping { peer: peer.to_owned(), number };
+    let Response::Pong(pong) = ask(socket, command)? else { return Err(unintelligible(socket)) };
+    Ok(*pong)
+}
+
+/// Asks the daemon at `socket` why a peer is reached as it is, or is not.
+///
+/// # Errors
+/// As [`status`]; and there is no such peer.
+pub fn why(socket: &Path, peer: &str) -> Result<Why, ClientError> {
+    let Response::Why(why) = ask(socket, Command::Why { peer: peer.to_owned() })? else {
+        return Err(unintelligible(socket));
+    };
+    Ok(*why)
 }
 
 /// The socket that is meant if none is named: that of the default interface, or the only one in `directory`.
@@ -84,9 +115,19 @@ pub fn find_socket(directory: &Path) -> Result<PathBuf, ClientError> {
     }
 }
 
-fn ask(path: &Path, request: Request) -> Result<Response, ClientError> {
-    let line = converse(path, request).map_err(|error| explain(path, error))?;
-    serde_json::from_slice(&line).map_err(|_| ClientError::Unintelligible(path.to_owned()))
+/// What the daemon says; a refusal is an error.
+fn ask(path: &Path, command: Command) -> Result<Response, ClientError> {
+    let line = converse(path, &Request::new(command)).map_err(|error| explain(path, error))?;
+    let response = serde_json::from_slice(&line).map_err(|_| unintelligible(path))?;
+    if let Response::Error(refusal) = response {
+        let unknown = refusal.reason == Reason::UnknownPeer;
+        return Err(if unknown { ClientError::UnknownPeer(refusal.message) } else { ClientError::Refused(refusal) });
+    }
+    Ok(response)
+}
+
+fn unintelligible(path: &Path) -> ClientError {
+    ClientError::Unintelligible(path.to_owned())
 }
 
 fn explain(path: &Path, error: io::Error) -> ClientError {
@@ -105,12 +146,12 @@ fn explain(path: &Path, error: io::Error) -> ClientError {
 }
 
 /// One line there, one line back.
-fn converse(path: &Path, request: Request) -> io::Result<Vec<u8>> {
+fn converse(path: &Path, request: &Request) -> io::Result<Vec<u8>> {
     let mut socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(&SockAddr::unix(path)?)?;
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     match socket.write_all(&line) {
         // It may have answered before we asked: "too many connections".

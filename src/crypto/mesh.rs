@@ -105,13 +105,8 @@ mod tests {
         let asker = IdentitySecret::generate(&mut rng);
         let [introducer, target] = [2, 3].map(|number| IdentitySecret::generate(&mut Rng::from_number(number)).id());
         let (own, ephemeral, nonce) = (asker.id(), [1; 32], [2; 16]);
-        let right = Introduced {
-            asker: &own,
-            introducer: &introducer,
-            target: &target,
-            ephemeral: &ephemeral,
-            nonce: &nonce,
-        };
+        let right =
+            Introduced { asker: &own, introducer: &introducer, target: &target, ephemeral: &ephemeral, nonce: &nonce };
         let signature = net.sign_introduction(&asker, &right);
         assert!(net.verify_introduction(&right, &signature).is_ok());
         let wrong = [

@@ -13,17 +13,16 @@ use super::DaemonError;
 use super::clock::Clock;
 use super::endpoints::Endpoints;
 use super::notify::Watchdog;
-use super::status::Snapshot;
+use super::pings::OpenPings;
 use crate::base::PeerIndex;
 use crate::config::Config;
-use crate::config::key::format_public;
-use crate::control::{Command as ControlCommand, Request, Response};
+use crate::control::{Request, Response};
 use crate::dataplane::{DataThread, Mail, Notice, Shared};
 use crate::io::alarm::Alarm;
 use crate::io::resolve::{Answer, Resolver};
 use crate::io::tun::TunWriter;
-use crate::io::udp::{SendCounters, Sender};
-use crate::proto::{Command, Event, Node, NodeStatus, OpenedElsewhere};
+use crate::io::udp::Sender;
+use crate::proto::{Command, Event, Node, OpenedElsewhere};
 
 /// Calls of [`Node::poll_transmit`] in one round.
 const TRANSMIT_BURST: usize = 256;
@@ -54,10 +53,12 @@ pub(super) struct Edges {
 /// The core, the edges, and what keeps them going.
 #[derive(Debug)]
 pub(super) struct Engine<'a> {
-    config: &'a Config,
-    clock: Clock,
-    node: Node,
-    edges: Edges,
+    pub(super) config: &'a Config,
+    pub(super) clock: Clock,
+    pub(super) node: Node,
+    pub(super) edges: Edges,
+    /// Questions of the control socket that wait for a peer.
+    pub(super) pings: OpenPings,
     alarm: Alarm,
     /// What the alarm is set to.
     armed: Option<Instant>,
@@ -81,6 +82,7 @@ impl<'a> Engine<'a> {
             clock,
             node,
             edges,
+            pings: OpenPings::default(),
             alarm,
             armed: None,
             watchdog: Watchdog::start(clock.now()),
@@ -126,7 +128,8 @@ impl<'a> Engine<'a> {
     /// Sees to it that the loop wakes for the next deadline. An alarm that comes too early is harmless, and cheaper than one that is set for every packet.
     fn set_alarm(&mut self) -> Result<(), DaemonError> {
         let room = self.edges.sender.is_blocked().then(|| self.clock.now() + ROOM);
-        let deadline = [self.node.poll_timeout(), self.watchdog.deadline(), room].into_iter().flatten().min();
+        let deadlines = [self.node.poll_timeout(), self.watchdog.deadline(), self.pings.deadline(), room];
+        let deadline = deadlines.into_iter().flatten().min();
         if let Some(deadline) = deadline.filter(|deadline| self.armed.is_none_or(|armed| *deadline < armed)) {
             self.alarm.set(deadline.saturating_duration_since(self.clock.now()))?;
             self.armed = Some(deadline);
@@ -160,7 +163,7 @@ impl<'a> Engine<'a> {
         if any { Poll::Ready(Ok(woken)) } else { Poll::Pending }
     }
 
-    /// One round of work; whether there may be more at once.
+    /// One round of work; whether there may be more at once, as when a question has made the node want to send.
     fn round(&mut self, woken: Woken) -> Result<bool, DaemonError> {
         let now = self.clock.now();
         let mail = self.edges.shared.mailbox.take();
@@ -187,15 +190,13 @@ impl<'a> Engine<'a> {
         while let Some(event) = self.node.poll_event() {
             self.on_event(event);
         }
-        if let Some((request, answer)) = woken.question {
-            // A caller that did not wait is no loss.
-            let _ = answer.send(self.answer(now, &request));
-        }
+        self.give_up_pings(now);
+        let asked = woken.question.is_some_and(|question| self.handle_question(now, question));
         if self.watchdog.is_due(now) {
             let well = self.data_threads_live();
             self.watchdog.feed(now, well);
         }
-        Ok(transmits == TRANSMIT_BURST)
+        Ok(asked || transmits == TRANSMIT_BURST)
     }
 
     /// Tells the core what the interface is too small for (PROTOCOL §8.5).
@@ -257,36 +258,11 @@ impl<'a> Engine<'a> {
                 tracing::info!(peer = name(peer), reason = reason.reason(), "disconnected");
             }
             Event::Moved { peer } => tracing::info!(peer = name(peer), "the peer has another address"),
-            Event::Pong { .. } | Event::Announce { .. } => {}
             Event::Unreachable { peer } => tracing::info!(peer = name(peer), "the peer does not answer"),
+            Event::Pong { peer, number, rtt, hop } => self.on_pong(peer, number, rtt, hop),
+            // Heard by nobody as long as no socket is open to the link.
+            Event::Announce { datagram: _ } => {}
         }
-    }
-
-    fn answer(&self, now: Instant, request: &Request) -> Response {
-        match request.command {
-            ControlCommand::Status => {
-                let snapshot = Snapshot {
-                    config: self.config,
-                    public_key: &format_public(&self.node.id()),
-                    uptime: self.clock.uptime(now),
-                    node: self.node_status(now),
-                    tun: &self.edges.shared.tun,
-                    udp: self.sent(),
-                    receive_errors: self.edges.threads.iter().map(DataThread::receive_errors).sum(),
-                };
-                Response::Status(Box::new(snapshot.to_status()))
-            }
-        }
-    }
-
-    fn node_status(&self, now: Instant) -> NodeStatus {
-        let mut status = self.node.status(now);
-        self.edges.shared.drops.add_to(&mut status.drops);
-        status
-    }
-
-    fn sent(&self) -> SendCounters {
-        self.edges.threads.iter().map(DataThread::sent).fold(self.edges.sender.counters(), SendCounters::plus)
     }
 }
 
@@ -323,6 +299,8 @@ mod tests {
 
     use super::*;
     use crate::base::{OuterDscp, Rng, SharedDrops};
+    use crate::config::key::format_public;
+    use crate::control::Command as ControlCommand;
     use crate::crypto::keys::IdentitySecret;
     use crate::dataplane::{Mailbox, Table};
     use crate::io::tun::Tun;
@@ -345,15 +323,19 @@ mod tests {
         Node::new(config, identity(0), Rng::from_number(0), now.checked_sub(Duration::from_secs(5)).unwrap())
     }
 
-    async fn run_for(duration: Duration) {
-        let text = "[interface]\naddresses = [\"10.77.0.1/24\"]\n";
-        let config = Config::parse(text, "handfast.toml").unwrap();
+    /// Whether something is left to send at the end; nothing if this must not be tried here.
+    async fn run_for(duration: Duration, questions: mpsc::Receiver<Question>) -> Option<bool> {
+        let key = format_public(&IdentitySecret::generate(&mut Rng::from_number(1)).id());
+        let text = format!(
+            "[interface]\naddresses = [\"10.77.0.1/24\"]\n[[peer]]\nname = \"b\"\npublic_key = \"{key}\"\nprefixes = [\"10.77.0.2/32\"]\n"
+        );
+        let config = Config::parse(&text, "handfast.toml").unwrap();
         let far = udp::bind(0, None, 1).unwrap().remove(0);
         let endpoint = SocketAddr::from((Ipv4Addr::LOCALHOST, far.port().unwrap()));
         let sender = udp::bind(0, None, 1).unwrap()[0].sender().unwrap();
         if unshare(CloneFlags::CLONE_NEWNET).is_err() {
             println!("skipped: needs root");
-            return;
+            return None;
         }
         let tun = Tun::create("hf-test", 1, false).unwrap();
         let clock = Clock::start().unwrap();
@@ -376,23 +358,61 @@ mod tests {
             threads: Vec::new(),
             resolver: Resolver::new(endpoints.names()),
             endpoints,
-            questions: mpsc::channel(1).1,
+            questions,
             stop: StopSignals::listen().unwrap(),
         };
         let mut engine = Engine::new(&config, clock, Alarm::new().unwrap(), node, edges);
         assert!(tokio::time::timeout(duration, engine.run()).await.is_err(), "it runs until it is stopped");
-        let left = engine.node.poll_transmit(clock.now(), &mut engine.edges.sender);
-        assert!(!left, "{} hellos were sent, and others wait", engine.sent().sent);
+        Some(engine.node.poll_transmit(clock.now(), &mut engine.edges.sender))
+    }
+
+    /// In a thread of its own, which alone is in the new network namespace.
+    fn in_namespace<T: Send>(run: impl Future<Output = T> + Send) -> T {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::thread::scope(|scope| scope.spawn(|| runtime().block_on(run)).join().unwrap())
     }
 
     /// What was left over had to wait for whatever woke the loop next.
     #[test]
     fn what_one_round_has_no_turn_for_is_sent_in_the_next_one() {
-        let thread = std::thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            // Before the first hello is repeated.
-            runtime.block_on(run_for(Duration::from_millis(400)));
-        });
-        thread.join().unwrap();
+        // Before the first hello is repeated.
+        let left = in_namespace(run_for(Duration::from_millis(400), mpsc::channel(1).1));
+        assert_ne!(left, Some(true), "some hellos were sent, and others wait");
+    }
+
+    #[test]
+    fn questions_are_answered_and_a_ping_at_the_latest_after_two_seconds() {
+        let ping = |peer: &str, number| ControlCommand::Ping { peer: peer.to_owned(), number };
+        let (asks, questions) = mpsc::channel(8);
+        let ask = |command| {
+            let (sender, answer) = oneshot::channel();
+            asks.try_send((Request::new(command), sender)).unwrap();
+            answer
+        };
+        let mut pings = [ask(ping("b", 7)), ask(ping("10.77.0.2", 7))];
+        let mut unknown = ask(ping("x", 1));
+        let mut why = ask(ControlCommand::Why { peer: "b".to_owned() });
+        let mut netcheck = ask(ControlCommand::Netcheck);
+        if in_namespace(run_for(Duration::from_millis(2500), questions)).is_none() {
+            return;
+        }
+        for ping in &mut pings {
+            let answer = ping.try_recv().unwrap();
+            assert!(
+                matches!(&answer, Response::Pong(pong) if pong.rtt_ms.is_none() && (&pong.peer[..], pong.number) == ("b", 7)),
+                "{answer:?}"
+            );
+        }
+        let answer = unknown.try_recv().unwrap();
+        assert!(
+            matches!(&answer, Response::Error(refusal) if refusal.message == "there is no peer \"x\"; there are: b"),
+            "{answer:?}"
+        );
+        let answer = why.try_recv().unwrap();
+        assert!(
+            matches!(&answer, Response::Why(why) if why.explanation.starts_with("b is not connected yet")),
+            "{answer:?}"
+        );
+        assert!(matches!(netcheck.try_recv(), Ok(Response::Netcheck(_))));
     }
 }

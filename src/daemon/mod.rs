@@ -3,14 +3,20 @@
 //! - [`engine`]: the loop that carries packets;
 //! - [`clock`]: the one reader of the clock;
 //! - [`endpoints`]: where the peers may be reached;
-//! - [`status`]: what the control socket says;
+//! - [`questions`]: what the control socket asks: [`status`], [`netcheck`], [`why`], and [`pings`], which wait for a peer;
+//! - [`lookup`]: which peer is meant, and what it is called;
 //! - [`notify`]: what the service manager is told.
 
 mod clock;
 mod endpoints;
 mod engine;
+mod lookup;
+mod netcheck;
 mod notify;
+mod pings;
+mod questions;
 mod status;
+mod why;
 
 use std::future::poll_fn;
 use std::io;

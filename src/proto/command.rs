@@ -210,6 +210,8 @@ pub struct NatStatus {
     pub lifetime: Option<Duration>,
     /// Between the keepalives that hold it open.
     pub keepalive: Duration,
+    /// Where the host says that this node can be reached: what [`Command::SetLocal`] said last.
+    pub local: Vec<(SocketAddr, CandidateKind)>,
 }
 
 /// What a node shows of itself.

@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::delivery::Delivery;
 use super::event::{Dropped, Ended, Event};
 use super::handshake::responder::{self, Proof};
+use super::hop;
 use super::node::Node;
 use super::peer::Peer;
-use super::hop;
 use super::session::{Context, Opening, Outcome, Serial, Session, SessionRef, Which};
 use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
 use crate::crypto::equal;
@@ -314,13 +314,7 @@ impl Node {
     }
 
     /// The frames of one data packet, then the records they completed.
-    fn handle_frames(
-        &mut self,
-        arrival: &Arrival,
-        frames: Frames<'_>,
-        tx: &mut impl TxSink,
-        tun: &mut impl TunSink,
-    ) {
+    fn handle_frames(&mut self, arrival: &Arrival, frames: Frames<'_>, tx: &mut impl TxSink, tun: &mut impl TunSink) {
         let Arrival { now, link, mark, at, epoch, .. } = *arrival;
         let SessionRef { peer: index, serial } = at;
         let Some(peer) = self.peers.get_mut(index) else {
@@ -413,7 +407,9 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(at.peer) {
             let disconnected = match reason {
                 Ended::PeerStopped => peer.remove_up_to(now, at.serial),
-                Ended::Expired | Ended::Idle | Ended::ClosedByPeer | Ended::Silent | Ended::Fault => peer.remove(now, at.serial),
+                Ended::Expired | Ended::Idle | Ended::ClosedByPeer | Ended::Silent | Ended::Fault => {
+                    peer.remove(now, at.serial)
+                }
             };
             if disconnected {
                 self.events.push(Event::Disconnected { peer: at.peer, reason });

@@ -489,15 +489,17 @@ impl Peer {
     /// The earliest moment at which a timer of this peer has something to do.
     pub(crate) fn deadline(&self, keepalive: Option<Duration>) -> Option<Instant> {
         let unanswered = self.unanswered_since().filter(|_| self.attempt.is_none()).map(|since| since + UNANSWERED);
-        let hold = |session: &Session| {
-            hold(self.active == Some(session.serial), self.standing, self.keepalive, keepalive)
-        };
+        let hold =
+            |session: &Session| hold(self.active == Some(session.serial), self.standing, self.keepalive, keepalive);
         let sessions = self.sessions.iter().map(|session| session.deadline(hold(session))).min();
         let contact = self.contact.as_ref().and_then(|contact| contact.deadline());
         let attempt = self.attempt.as_ref().map(Initiator::deadline);
         let idle = self.attempt.is_none() && !self.carries_user_data();
         let stands = self.away_until.filter(|_| self.standing && idle);
-        [attempt, unanswered, sessions, self.waiting.deadline(), contact, self.lost_at(), stands].into_iter().flatten().min()
+        [attempt, unanswered, sessions, self.waiting.deadline(), contact, self.lost_at(), stands]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When the silence of all paths makes it worth looking for another way.
@@ -736,7 +738,9 @@ impl Peer {
 
     /// The operator wants to know how long a ping takes.
     pub(crate) fn ask_echo(&mut self, now: Instant, number: u32, rng: &mut Rng) {
-        let Some(link) = self.active.and_then(|active| self.session(active)).map(|session| session.path.link()) else { return };
+        let Some(link) = self.active.and_then(|active| self.session(active)).map(|session| session.path.link()) else {
+            return;
+        };
         self.contact().ask_echo(now, number, link, rng.bytes());
     }
 
@@ -751,7 +755,7 @@ impl Peer {
     }
 
     /// As others are told of it: where it is and whether it relays.
-    pub(crate) fn to_list(&mut self) -> Option<(SocketAddr, bool)> {
+    pub(crate) fn listing(&mut self) -> Option<(SocketAddr, bool)> {
         let relay = self.relay;
         self.mesh_session().map(|session| (session.path.remote(), relay))
     }

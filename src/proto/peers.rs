@@ -120,7 +120,7 @@ impl PeerTable {
         {
             published.insert(index);
         }
-        let listed = peer.to_list();
+        let listed = peer.listing();
         if peer.listed != listed {
             peer.listed = listed;
             self.changed.remove(&peer.change);

@@ -50,7 +50,7 @@ pub struct Entries<'a>(&'a [u8]);
 
 impl<'a> Entries<'a> {
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if bytes.len() % ENTRY != 0 || bytes.len() > PAGE * ENTRY {
+        if !bytes.len().is_multiple_of(ENTRY) || bytes.len() > PAGE * ENTRY {
             return Err(DecodeError::Value("entries"));
         }
         Ok(Self(bytes))
@@ -96,7 +96,7 @@ pub struct Keys<'a>(&'a [u8]);
 
 impl<'a> Keys<'a> {
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if bytes.is_empty() || bytes.len() % 32 != 0 || bytes.len() > MAX_KEYS * 32 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(32) || bytes.len() > MAX_KEYS * 32 {
             return Err(DecodeError::Value("keys"));
         }
         Ok(Self(bytes))
@@ -135,7 +135,7 @@ pub struct Candidates<'a>(&'a [u8]);
 
 impl<'a> Candidates<'a> {
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if bytes.len() % CANDIDATE != 0 || bytes.len() > MAX_CANDIDATES * CANDIDATE {
+        if !bytes.len().is_multiple_of(CANDIDATE) || bytes.len() > MAX_CANDIDATES * CANDIDATE {
             return Err(DecodeError::Value("candidates"));
         }
         if bytes.chunks_exact(CANDIDATE).any(|chunk| candidate(chunk).is_err()) {
@@ -204,7 +204,11 @@ mod tests {
     use super::*;
 
     fn socket(number: u16, v6: bool) -> SocketAddr {
-        let ip = if v6 { IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number)) } else { [192, 0, 2, number as u8].into() };
+        let ip = if v6 {
+            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number))
+        } else {
+            [192, 0, 2, number as u8].into()
+        };
         SocketAddr::new(ip, number)
     }
 

@@ -43,7 +43,12 @@ pub(super) struct Introduction {
 
 impl Node {
     /// An introducer says that a member wants to reach this node.
-    pub(super) fn on_introduction(&mut self, now: Instant, from: PeerIndex, introduction: &Introduction) -> Result<(), Dropped> {
+    pub(super) fn on_introduction(
+        &mut self,
+        now: Instant,
+        from: PeerIndex,
+        introduction: &Introduction,
+    ) -> Result<(), Dropped> {
         let status = match self.judge(now, from, introduction) {
             Ok(Some(status)) => status,
             // A further address of an introduction that was acknowledged already.
@@ -89,13 +94,8 @@ impl Node {
             return Err(refused(Dropped::Ignored));
         }
         taken(self.mesh.targets.take(now, address.ip()))?;
-        let introduced = |nonce| Introduced {
-            asker,
-            introducer: &introducer_id,
-            target: &self.local.id,
-            ephemeral,
-            nonce,
-        };
+        let introduced =
+            |nonce| Introduced { asker, introducer: &introducer_id, target: &self.local.id, ephemeral, nonce };
         let net = &self.local.net;
         let nonces = [&self.mesh.nonce, &self.mesh.previous_nonce];
         let valid = nonces.into_iter().find(|nonce| net.verify_introduction(&introduced(nonce), signature).is_ok());
@@ -144,18 +144,29 @@ impl Node {
 
     fn is_answering(&mut self, index: PeerIndex, ephemeral: &[u8; 32]) -> bool {
         let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
-        contact.and_then(|contact| contact.answering.as_ref()).is_some_and(|answering| answering.ephemeral == *ephemeral)
+        contact
+            .and_then(|contact| contact.answering.as_ref())
+            .is_some_and(|answering| answering.ephemeral == *ephemeral)
     }
 
     /// The same introduction, with another address.
-    fn add_address(&mut self, now: Instant, index: PeerIndex, from: PeerIndex, ephemeral: &[u8; 32], address: SocketAddr) {
+    fn add_address(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        from: PeerIndex,
+        ephemeral: &[u8; 32],
+        address: SocketAddr,
+    ) {
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
         let usable = hop::is_public(address) || near && hop::is_near(address);
         if !usable || !self.is_answering(index, ephemeral) || !self.mesh.targets.take(now, address.ip()) {
             return;
         }
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let Some(answering) = peer.contact().answering.as_mut().filter(|answering| answering.introducer == from) else { return };
+        let Some(answering) = peer.contact().answering.as_mut().filter(|answering| answering.introducer == from) else {
+            return;
+        };
         if answering.addresses.len() >= MAX_ADDRESSES || answering.addresses.contains(&address) {
             return;
         }

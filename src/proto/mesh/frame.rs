@@ -57,14 +57,9 @@ impl MeshFrame {
             Self::ListRequest { number, version } => {
                 Frame::PeersListRequest { channel: CHANNEL, sequence: number, ack: version }
             }
-            Self::Request { number, ref ephemeral, target, ref signature } => Frame::IntroductionRequest {
-                channel: CHANNEL,
-                sequence: number,
-                ack: 0,
-                ephemeral,
-                target,
-                signature,
-            },
+            Self::Request { number, ref ephemeral, target, ref signature } => {
+                Frame::IntroductionRequest { channel: CHANNEL, sequence: number, ack: 0, ephemeral, target, signature }
+            }
             Self::Introduction { number, ref ephemeral, asker, ref signature, address } => Frame::Introduction {
                 channel: CHANNEL,
                 sequence: number,

@@ -58,7 +58,8 @@ impl Node {
             return refuse(self, IntroductionStatus::Unreachable);
         }
         // A request that was repeated is told again under its number: the first may be lost.
-        let known = self.mesh.forwarded.iter().find(|old| (old.asker, old.request, old.target) == (from, request, target));
+        let known =
+            self.mesh.forwarded.iter().find(|old| (old.asker, old.request, old.target) == (from, request, target));
         let number = match known.map(|known| known.number) {
             Some(number) => number,
             None if self.mesh.forwarded.len() >= MAX_FORWARDED => return refuse(self, IntroductionStatus::Refused),
@@ -69,7 +70,8 @@ impl Node {
                 number
             }
         };
-        let mut addresses: Vec<SocketAddr> = Some(remote).filter(|remote| !hop::is_relayed(*remote)).into_iter().collect();
+        let mut addresses: Vec<SocketAddr> =
+            Some(remote).filter(|remote| !hop::is_relayed(*remote)).into_iter().collect();
         for address in self.further_addresses(from, target) {
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -78,7 +80,13 @@ impl Node {
         let mut sent = false;
         if let Some(peer) = self.peers.get_mut(target) {
             for address in addresses {
-                sent |= peer.contact().send(MeshFrame::Introduction { number, ephemeral, asker: asker_id, signature, address });
+                sent |= peer.contact().send(MeshFrame::Introduction {
+                    number,
+                    ephemeral,
+                    asker: asker_id,
+                    signature,
+                    address,
+                });
             }
         }
         if !sent {
@@ -114,7 +122,13 @@ impl Node {
     }
 
     /// An acknowledgement: of an introduction that this node made, or of one that it asked for.
-    pub(super) fn on_acknowledgement(&mut self, now: Instant, from: PeerIndex, number: u32, status: IntroductionStatus) -> Result<(), Dropped> {
+    pub(super) fn on_acknowledgement(
+        &mut self,
+        now: Instant,
+        from: PeerIndex,
+        number: u32,
+        status: IntroductionStatus,
+    ) -> Result<(), Dropped> {
         if self.pass_on(now, from, number, status) {
             return Ok(());
         }

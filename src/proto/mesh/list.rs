@@ -12,7 +12,9 @@ use crate::proto::event::Dropped;
 use crate::proto::hop;
 use crate::proto::node::Node;
 use crate::proto::peer::Peer;
-use crate::wire::member::{self, Candidates, Entries, Entry, FOUND, Keys, MORE, PAGE, Source, encode_candidates, encode_entries};
+use crate::wire::member::{
+    self, Candidates, Entries, Entry, FOUND, Keys, MORE, PAGE, Source, encode_candidates, encode_entries,
+};
 use crate::wire::record::Record;
 
 /// Between two pulls of a list whose owner answered.
@@ -173,7 +175,8 @@ impl Node {
     }
 
     fn send_list(&mut self, now: Instant, to: PeerIndex, version: u32, flags: u8, entries: &[u8]) {
-        let Ok(record) = Record::decode(&[&[0x06][..], &version.to_be_bytes(), &[flags], entries].concat()).map(|record| record.encode())
+        let Ok(record) = Record::decode(&[&[0x06][..], &version.to_be_bytes(), &[flags], entries].concat())
+            .map(|record| record.encode())
         else {
             return;
         };
@@ -196,16 +199,26 @@ impl Node {
 
     /// Where a member says that it is, for another member: addresses of its own network only for whoever is behind the same router.
     pub(super) fn further_addresses(&mut self, of: PeerIndex, towards: PeerIndex) -> Vec<SocketAddr> {
-        let mut ip = |index| self.peers.get_mut(index).and_then(Peer::mesh_session).map(|session| session.path.remote().ip());
+        let mut ip =
+            |index| self.peers.get_mut(index).and_then(Peer::mesh_session).map(|session| session.path.remote().ip());
         let (one, other) = (ip(of), ip(towards));
         let neighbours = one.is_some() && one == other;
         let Some(contact) = self.peers.get_mut(of).and_then(Peer::contact_mut) else { return Vec::new() };
         let told = contact.told.iter().map(|(address, _)| *address);
-        told.filter(|address| hop::is_public(*address) || (neighbours && hop::is_near(*address))).take(FURTHER).collect()
+        told.filter(|address| hop::is_public(*address) || (neighbours && hop::is_near(*address)))
+            .take(FURTHER)
+            .collect()
     }
 
     /// A page of a list, or the answer to a question.
-    pub(super) fn on_peers_list(&mut self, now: Instant, from: PeerIndex, version: u32, flags: u8, entries: Entries<'_>) {
+    pub(super) fn on_peers_list(
+        &mut self,
+        now: Instant,
+        from: PeerIndex,
+        version: u32,
+        flags: u8,
+        entries: Entries<'_>,
+    ) {
         let found = flags & FOUND != 0;
         let mut last = None;
         for entry in entries.iter() {

@@ -167,6 +167,7 @@ impl Mesh {
             self.observed.iter().map(|(_, address)| *address).filter(SocketAddr::is_ipv4).collect();
         let same_mapping = (of_one_family.len() > 1).then(|| of_one_family.windows(2).all(|pair| pair[0] == pair[1]));
         NatStatus {
+            local: self.local.clone(),
             observed: self.observed.clone(),
             has_public_address,
             same_mapping,
@@ -214,7 +215,9 @@ impl Node {
         self.ask_for_list(now, index);
         self.pursue(now, index);
         self.repeat_answer(now, index);
-        if let Some(parts) = self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.parts.as_mut()) {
+        if let Some(parts) =
+            self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.parts.as_mut())
+        {
             parts.handle_timeout(now);
         }
     }

@@ -145,9 +145,18 @@ impl Node {
     }
 
     /// Sends a datagram through a relay: `link` leads to a relayed hop.
-    pub(in crate::proto) fn send_relayed(&mut self, now: Instant, relay: PeerIndex, tag: u64, datagram: &[u8], tx: &mut impl TxSink) {
+    pub(in crate::proto) fn send_relayed(
+        &mut self,
+        now: Instant,
+        relay: PeerIndex,
+        tag: u64,
+        datagram: &[u8],
+        tx: &mut impl TxSink,
+    ) {
         let Some(peer) = self.peers.get_mut(relay) else { return };
-        let Some(limit) = peer.mesh_session().filter(|session| !session.path.is_relayed()).map(|session| session.datagram_limit()) else {
+        let Some(limit) =
+            peer.mesh_session().filter(|session| !session.path.is_relayed()).map(|session| session.datagram_limit())
+        else {
             peer.drops.count(Dropped::UnknownSession);
             return;
         };
@@ -158,12 +167,10 @@ impl Node {
             let number = self.mesh.number();
             let piece = datagram.len().div_ceil(datagram.len().div_ceil(room - RELAYED_PART_OVERHEAD).max(2));
             let count = datagram.len().div_ceil(piece) as u8;
-            let mut result = Ok(());
-            for (index, data) in (0..).zip(datagram.chunks(piece)) {
+            (0..).zip(datagram.chunks(piece)).try_for_each(|(index, data)| {
                 let frame = MeshFrame::RelayedPart { hops: 1, tag, number, index, count, data: data.to_vec() };
-                result = result.and(self.send_frame(now, relay, &frame, tx));
-            }
-            result
+                self.send_frame(now, relay, &frame, tx)
+            })
         };
         if let (Err(reason), Some(peer)) = (result, self.peers.get_mut(relay)) {
             peer.drops.count(reason);
@@ -171,7 +178,13 @@ impl Node {
     }
 
     /// Seals one frame in a packet of its own. What is too long for the path to a relayed datagram's target is cut once more.
-    fn send_frame(&mut self, now: Instant, to: PeerIndex, frame: &MeshFrame, tx: &mut impl TxSink) -> Result<(), Dropped> {
+    fn send_frame(
+        &mut self,
+        now: Instant,
+        to: PeerIndex,
+        frame: &MeshFrame,
+        tx: &mut impl TxSink,
+    ) -> Result<(), Dropped> {
         let peer = self.peers.get_mut(to).ok_or(Dropped::UnknownPeer)?;
         let session = peer.mesh_session().ok_or(Dropped::UnknownSession)?;
         let (serial, limit) = (session.serial, session.datagram_limit());
@@ -184,7 +197,14 @@ impl Node {
         Ok(())
     }
 
-    fn cut_once_more(&mut self, now: Instant, to: PeerIndex, frame: &MeshFrame, limit: usize, tx: &mut impl TxSink) -> Result<(), Dropped> {
+    fn cut_once_more(
+        &mut self,
+        now: Instant,
+        to: PeerIndex,
+        frame: &MeshFrame,
+        limit: usize,
+        tx: &mut impl TxSink,
+    ) -> Result<(), Dropped> {
         let MeshFrame::Relayed { hops, tag, datagram } = frame else { return Err(Dropped::TooLarge) };
         let (hops, tag) = (*hops, *tag);
         let number = self.mesh.number();
@@ -193,7 +213,12 @@ impl Node {
             return Err(Dropped::TooLarge);
         }
         for (index, data) in (0..).zip(datagram.chunks(piece)) {
-            self.send_frame(now, to, &MeshFrame::RelayedPart { hops, tag, number, index, count: 2, data: data.to_vec() }, tx)?;
+            self.send_frame(
+                now,
+                to,
+                &MeshFrame::RelayedPart { hops, tag, number, index, count: 2, data: data.to_vec() },
+                tx,
+            )?;
         }
         Ok(())
     }

@@ -7,8 +7,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::Token;
 use super::frame::MeshFrame;
-use super::{Mesh, Token};
 use crate::base::{Link, PeerIndex};
 use crate::crypto::keys::EphemeralSecret;
 use crate::crypto::mesh::{Introduced, PunchedBy};
@@ -376,13 +376,23 @@ impl Node {
     }
 
     /// What became of an introduction that this node asked for.
-    pub(super) fn on_acknowledged(&mut self, now: Instant, introducer: PeerIndex, number: u32, status: IntroductionStatus) -> Result<(), Dropped> {
+    pub(super) fn on_acknowledged(
+        &mut self,
+        now: Instant,
+        introducer: PeerIndex,
+        number: u32,
+        status: IntroductionStatus,
+    ) -> Result<(), Dropped> {
         let target = self.peers.seeking().into_iter().find(|&index| {
-            self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut()).is_some_and(|seeking| {
-                seeking.inquiry(introducer).is_some_and(|inquiry| {
-                    matches!(&inquiry.stage, Stage::Requested(requested) if requested.number == number)
+            self.peers
+                .get_mut(index)
+                .and_then(Peer::contact_mut)
+                .and_then(|contact| contact.seeking.as_mut())
+                .is_some_and(|seeking| {
+                    seeking.inquiry(introducer).is_some_and(
+                        |inquiry| matches!(&inquiry.stage, Stage::Requested(requested) if requested.number == number),
+                    )
                 })
-            })
         });
         let target = target.ok_or(Dropped::Unexpected)?;
         let Some(contact) = self.peers.get_mut(target).and_then(Peer::contact_mut) else { return Ok(()) };
@@ -415,7 +425,12 @@ impl Node {
     }
 
     /// A hello answer that is no answer to a hello: the member was introduced.
-    pub(in crate::proto) fn handle_introduced_answer(&mut self, now: Instant, link: Link, answer: &Hello<'_>) -> Result<(), Dropped> {
+    pub(in crate::proto) fn handle_introduced_answer(
+        &mut self,
+        now: Instant,
+        link: Link,
+        answer: &Hello<'_>,
+    ) -> Result<(), Dropped> {
         let peer = self.peers.by_id(&answer.identity()).ok_or(Dropped::UnknownPeer)?;
         let (index, id) = (peer.index, peer.id);
         let contact = peer.contact_mut().ok_or(Dropped::Unexpected)?;
@@ -425,8 +440,14 @@ impl Node {
         contact.step(now, Step::Introduced(introducer));
         contact.seeking = None;
         let serial = self.next_serial();
-        let mut session =
-            Session::initiated(now, serial, Link::to(link.remote), epoch, rtt.min(Duration::from_secs(1)), &mut self.rng);
+        let mut session = Session::initiated(
+            now,
+            serial,
+            Link::to(link.remote),
+            epoch,
+            rtt.min(Duration::from_secs(1)),
+            &mut self.rng,
+        );
         session.greet(now);
         for address in targets {
             session.path.add(now, Link::to(address), crate::proto::command::CandidateKind::Observed);
@@ -476,7 +497,9 @@ impl Node {
     /// A peer can introduce now: whoever is sought may be known to it.
     pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex) {
         for index in self.peers.seeking().into_iter().filter(|index| *index != introducer) {
-            if let Some(seeking) = self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut()) {
+            if let Some(seeking) =
+                self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut())
+            {
                 seeking.hurry(now);
             }
             self.settle(now, index);
@@ -524,11 +547,3 @@ impl Requested {
 
 // The tokens of a search are few enough for the table.
 const _: () = assert!(MAX_INTRODUCERS * 2 < super::MAX_TOKENS);
-
-impl Mesh {
-    /// For tests: how many tokens are waited for.
-    #[cfg(test)]
-    pub(crate) fn tokens(&self) -> usize {
-        self.tokens.len()
-    }
-}

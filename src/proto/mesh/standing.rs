@@ -43,7 +43,10 @@ impl Node {
         let only = self.peers.len() == 1;
         let mut at = now;
         for index in self.peers.indexes() {
-            let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing() || peer.is_kept() || only) else { continue };
+            let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing() || peer.is_kept() || only)
+            else {
+                continue;
+            };
             peer.begin_attempt(at, &mut self.rng, &mut self.events);
             self.settle(now, index);
             at += GREETING_PACE;

@@ -6,7 +6,7 @@
 //! - **Choice** is one comparison ([`candidate::is_better`]) with hysteresis, made when something was measured.
 //! - **Doubt** begins when packets were sent and nothing came back, when packets of the peer arrive from elsewhere, and when the network of this host has changed. Then the primary and all
 //!   proven addresses are pinged at once. If the primary answers, that was all. If another one does and the primary does not, for two round trips, traffic moves. If none does for
-//!   a second, the session is lost ([`Paths::is_lost`]) and somebody else has to find a way.
+//!   a second, the session is lost ([`Paths::lost_at`]) and somebody else has to find a way.
 //! - **Upkeep.** While the session is in use, the primary's NAT mapping and those of the proven others are held open, so that a move costs nothing; an idle session keeps nothing warm.
 //! - Whoever copies packets and sends them on from elsewhere makes one address be pinged, and moves nothing. Whoever relays pings and answers, too, is a path like any other: he sees ciphertext only.
 
@@ -245,7 +245,8 @@ impl Paths {
         let (cookie, full) = (rng.bytes(), known.wants_full());
         let wait = known.on_ping(now, cookie, full);
         let primary_in_trouble = due == 0 && known.unanswered > 1;
-        known.next_at = Some(now + if in_doubt && (due == 0 || known.proven) { slower(known.unanswered) } else { wait.max(GRACE) });
+        known.next_at =
+            Some(now + if in_doubt && (due == 0 || known.proven) { slower(known.unanswered) } else { wait.max(GRACE) });
         let ping = PathPing { link: known.link, cookie, full };
         if primary_in_trouble {
             // The ping that held it open was not answered.
@@ -257,7 +258,10 @@ impl Paths {
     /// When a ping or a decision is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let pings = self.candidates.iter().filter_map(|known| known.next_at).min();
-        [pings, self.doubt.map(|since| since + self.grace()).filter(|_| self.has_alternative())].into_iter().flatten().min()
+        [pings, self.doubt.map(|since| since + self.grace()).filter(|_| self.has_alternative())]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When packets that are unanswered since `since` put the primary in doubt; `None` if it is already.
@@ -266,12 +270,7 @@ impl Paths {
         self.doubt.is_none().then(|| self.rested_until.map_or(at, |rested| at.max(rested)))
     }
 
-    /// No address has answered for a second of asking.
-    pub(crate) fn is_lost(&self, now: Instant) -> bool {
-        self.lost_at().is_some_and(|at| now >= at)
-    }
-
-    /// When that will be so, if nothing answers.
+    /// When all addresses have been asked in vain for a second, if none answers before.
     pub(crate) fn lost_at(&self) -> Option<Instant> {
         let since = self.doubt?;
         let answered = self.candidates.iter().any(|known| known.answered_since(since));
@@ -301,11 +300,6 @@ impl Paths {
     /// Whether addresses besides the primary are kept warm.
     pub(crate) fn holds_others(&self) -> bool {
         self.upkeep.others
-    }
-
-    /// Whether the peer may be at `address`.
-    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
-        self.candidates.iter().any(|known| known.link.remote == address)
     }
 
     /// Round trip of the primary, as pings have measured it.

@@ -222,13 +222,7 @@ impl Session {
     }
 
     /// Notes a valid packet. True if it confirmed the session (PROTOCOL §4.5, initiator).
-    pub(crate) fn on_authentic(
-        &mut self,
-        now: Instant,
-        which: Which,
-        highest: bool,
-        link: Link,
-    ) -> bool {
+    pub(crate) fn on_authentic(&mut self, now: Instant, which: Which, highest: bool, link: Link) -> bool {
         self.activity.on_received(now);
         if self.path.on_packet(now, link, highest) {
             // What was sent so far went where the peer perhaps is not.
