@@ -290,7 +290,6 @@ impl Node {
                 let Some(session) = peer.session_mut(serial) else {
                     return;
                 };
-                session.on_pinged(now);
                 if session.path.may_answer(now) {
                     self.send_cookie(now, at, link, CookieKind::PingAnswer, cookie, plaintext.len(), tx);
                 } else {

@@ -249,6 +249,11 @@ impl Node {
                 continue;
             }
             let Some(session) = peer.session_mut(at.serial) else { return };
+            if session.path.take_news() {
+                peer.set_untold();
+                self.peers.wake(at.peer);
+                continue;
+            }
             let Some(ping) = session.path.poll_ping(now, &mut self.rng) else { return };
             let len = if ping.full { MAX_PLAINTEXT } else { COOKIE_PACKET_LEN };
             self.send_cookie(now, at, ping.link, CookieKind::Ping, &ping.cookie, len, tx);

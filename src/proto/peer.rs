@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bucket::{Bucket, Rate};
-use super::command::{PeerConfig, PeerStatus, SessionStatus, Step};
+use super::command::{CandidateKind, PeerConfig, PeerStatus, SessionStatus, Step};
 use super::event::{Dropped, Drops, Ended, Event};
 use super::fitting::TOO_BIG;
 use super::handshake::Local;
@@ -304,6 +304,12 @@ impl Peer {
         self.traffic.sessions += 1;
         (self.away_until, self.times_away, self.search_at, self.untold) = (None, 0, None, true);
         let hop = self.session(serial).map(|session| hop::hop(session.path.remote()));
+        let endpoints = self.endpoints.clone();
+        if let Some(session) = self.session_mut(serial).filter(|session| !session.path.is_relayed()) {
+            endpoints
+                .into_iter()
+                .for_each(|address| session.path.add(now, Link::to(address), CandidateKind::Configured));
+        }
         let contact = self.contact();
         contact.on_new_session();
         if let Some(hop) = hop {
@@ -472,6 +478,7 @@ impl Peer {
         if lost {
             self.search_at = Some(now + SEARCH_AGAIN);
         }
+        let retry = retry && !self.carries_user_data();
         if unanswered || retry || lost || self.wants_session(now) {
             self.begin_attempt(now, rng, events);
         }

@@ -64,14 +64,23 @@ fn disagreements(seed: u64) -> Vec<String> {
             Ok(found) => format!("{found:?}"),
             Err(what) => what,
         };
-        let [one, other] = [pair.0, pair.1].map(|host| topology.describe(host));
-        Some(format!("SIM_SEED={seed}: {expected:?} was expected, found: {what}\n  {one}\n  {other}"))
+        let story = |host, peer| {
+            let status = topology.world.status(host, peer);
+            let paths: Vec<String> =
+                status.paths.iter().map(|path| format!("{:?} proven {}", path.hop, path.is_proven)).collect();
+            format!(
+                "  {}\n    tried (time before now): {:?}\n    paths: {paths:?}\n",
+                topology.describe(host),
+                status.steps
+            )
+        };
+        let (one, other) = (story(pair.0, pair.1), story(pair.1, pair.0));
+        Some(format!("SIM_SEED={seed}: {expected:?} was expected, found: {what}\n{one}{other}"))
     });
     wrong.collect()
 }
 
 #[test]
-#[ignore = "the node neither introduces nor relays yet"]
 fn every_pair_is_reached_in_the_way_that_the_theory_says() {
     let wrong: Vec<String> = topologies().flat_map(disagreements).collect();
     assert!(wrong.is_empty(), "{} pairs:\n{}", wrong.len(), wrong.join("\n"));
@@ -91,11 +100,17 @@ fn hosts_that_everyone_knows_are_reached_from_every_place() {
             topology.world.start(host);
         }
         topology.world.run_for(secs(3));
-        let sent: Vec<_> = pairs.iter().map(|&(from, to)| topology.world.send(from, to)).collect();
-        topology.world.run_for(secs(3));
-        for (&(from, to), &id) in pairs.iter().zip(&sent) {
+        // The first one may overtake the end of the handshake.
+        let mut send = || -> Vec<PacketId> {
+            let sent = pairs.iter().map(|&(from, to)| topology.world.send(from, to)).collect();
+            topology.world.run_for(secs(3));
+            sent
+        };
+        let sent = [send(), send()];
+        for (&(from, to), (&first, &second)) in pairs.iter().zip(sent[0].iter().zip(&sent[1])) {
             let is_direct = topology.reach(from, to) == Reach::Direct;
-            assert_eq!(topology.world.is_delivered(id), is_direct, "SIM_SEED={seed}: {}", topology.describe(from));
+            let delivered = topology.world.is_delivered(first) || topology.world.is_delivered(second);
+            assert_eq!(delivered, is_direct, "SIM_SEED={seed}: {}", topology.describe(from));
             asked += 1;
         }
     }

@@ -28,6 +28,8 @@ const ANSWERS: [Duration; 5] = [
 ];
 /// Addresses that get it.
 const MAX_ADDRESSES: usize = 12;
+/// While an introduction is so fresh, others of the same asker only bring further addresses: it asks several introducers at once, and one session is enough.
+const FRESH: Duration = Duration::from_secs(3);
 /// Tokens of the asker are waited for.
 const WAITS: Duration = Duration::from_secs(10);
 
@@ -109,6 +111,15 @@ impl Node {
         let hash = net.introduction_hash(&introduced(nonce), signature);
         // After the signature, or anyone could keep the asker from being introduced.
         taken(self.peers.get_mut(index).is_some_and(|peer| peer.contact().asked_for.take(now, ASKERS)))?;
+        if self.is_fresh(now, index) {
+            self.mesh.seen.insert(*ephemeral, index);
+            self.mesh.seen_order.push_back((now, *ephemeral));
+            let through = self.relayed_by(from, asker);
+            for address in [Some(*address), through].into_iter().flatten() {
+                self.answer_there_too(now, index, address);
+            }
+            return Ok(Some(IntroductionStatus::Accepted));
+        }
         let accepted = responder::answer_to(&self.local, asker, ephemeral, &hash, &mut self.rng).map_err(refused)?;
         let token = |by| self.local.net.punch_token(ephemeral, asker, &self.local.id, by);
         let (own, theirs) = (token(PunchedBy::Target), token(PunchedBy::Asker));
@@ -116,8 +127,7 @@ impl Node {
         self.mesh.seen_order.push_back((now, *ephemeral));
         self.mesh.expect_token(now, theirs, Token { peer: index, asked: false, until: now + WAITS });
         let mut addresses = vec![*address];
-        let through = self.peers.get_mut(from).filter(|peer| peer.is_relay()).map(|_| self.local.net.tag(asker));
-        addresses.extend(through.map(|tag| hop::relayed(from, tag)));
+        addresses.extend(self.relayed_by(from, asker));
         let (serial, answer) = (self.next_serial(), accepted.answer);
         let opening = Opening::Introduction(ephemeral);
         let link = Link::to(*address);
@@ -134,6 +144,7 @@ impl Node {
                 token: own,
                 serial,
                 addresses,
+                since: now,
                 sent: 0,
                 next_at: now,
             });
@@ -163,10 +174,29 @@ impl Node {
         if !usable || !self.is_answering(index, ephemeral) || !self.mesh.targets.take(now, address.ip()) {
             return;
         }
+        let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
+        if contact.and_then(|contact| contact.answering.as_ref()).is_some_and(|answering| answering.introducer == from)
+        {
+            self.answer_there_too(now, index, address);
+        }
+    }
+
+    /// The member behind an introducer that relays.
+    fn relayed_by(&mut self, introducer: PeerIndex, member: &PeerId) -> Option<SocketAddr> {
+        let relays = self.peers.get_mut(introducer).is_some_and(|peer| peer.is_relay());
+        relays.then(|| hop::relayed(introducer, self.local.net.tag(member)))
+    }
+
+    /// An introduction of this member was accepted a moment ago, and is being answered.
+    fn is_fresh(&mut self, now: Instant, index: PeerIndex) -> bool {
+        let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
+        contact.and_then(|contact| contact.answering.as_ref()).is_some_and(|answering| now < answering.since + FRESH)
+    }
+
+    /// The answer that is under way goes to one more address, at once.
+    fn answer_there_too(&mut self, now: Instant, index: PeerIndex, address: SocketAddr) {
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let Some(answering) = peer.contact().answering.as_mut().filter(|answering| answering.introducer == from) else {
-            return;
-        };
+        let Some(answering) = peer.contact_mut().and_then(|contact| contact.answering.as_mut()) else { return };
         if answering.addresses.len() >= MAX_ADDRESSES || answering.addresses.contains(&address) {
             return;
         }
@@ -175,30 +205,24 @@ impl Node {
         if let Some(session) = peer.session_mut(serial) {
             session.path.add(now, Link::to(address), CandidateKind::Observed);
         }
-        self.mesh.post_token(Link::to(address), &token);
+        if !hop::is_relayed(address) {
+            self.mesh.post_token(Link::to(address), &token);
+        }
         self.mesh.post(Link::to(address), &answer);
     }
 
     /// The asker was heard from `link`: its NAT lets in what comes from there.
     pub(super) fn on_token_of_asker(&mut self, now: Instant, link: Link, asker: PeerIndex) {
         let Some(peer) = self.peers.get_mut(asker) else { return };
-        let Some(answering) = peer.contact_mut().and_then(|contact| contact.answering.as_mut()) else {
+        let is_answering = peer.contact_mut().is_some_and(|contact| contact.answering.is_some());
+        if !is_answering {
             if let Some(session) = peer.newest_session() {
                 session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
                 self.settle(now, asker);
             }
             return;
-        };
-        if answering.addresses.contains(&link.remote) || answering.addresses.len() >= MAX_ADDRESSES {
-            return;
         }
-        answering.addresses.push(link.remote);
-        let (answer, token, serial) = (answering.answer, answering.token, answering.serial);
-        if let Some(session) = peer.session_mut(serial) {
-            session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
-        }
-        self.mesh.post_token(Link::to(link.remote), &token);
-        self.mesh.post(Link::to(link.remote), &answer);
+        self.answer_there_too(now, asker, link.remote);
     }
 
     /// Sends the answer to an introduction once more, if it is time.

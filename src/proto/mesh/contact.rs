@@ -45,7 +45,7 @@ pub(crate) struct Contact {
     /// Where it sees this node.
     pub(super) seen: Option<SocketAddr>,
     /// What it was told last of this node.
-    pub(super) about: Option<(u8, [u8; 16], SocketAddr)>,
+    pub(super) about: Option<(u8, [u8; 16], Vec<SocketAddr>)>,
     pub(super) candidates: Option<Vec<(SocketAddr, Source)>>,
     /// How much of its list of members is known, and when to ask again.
     pub(super) list: List,
@@ -91,6 +91,7 @@ pub(super) struct Answering {
     pub(super) token: [u8; 32],
     pub(super) serial: Serial,
     pub(super) addresses: Vec<SocketAddr>,
+    pub(super) since: Instant,
     pub(super) sent: usize,
     pub(super) next_at: Instant,
 }

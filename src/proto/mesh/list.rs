@@ -22,7 +22,7 @@ const PULL: Duration = Duration::from_secs(300);
 /// Until a pull that was not answered is repeated.
 const PULL_AGAIN: Duration = Duration::from_secs(5);
 /// Further addresses of one member in the answer to a question, and in an introduction.
-pub(super) const FURTHER: usize = 3;
+pub(super) const FURTHER: usize = 4;
 /// Reports of where this node is seen that are kept.
 const MAX_OBSERVED: usize = 8;
 
@@ -44,15 +44,26 @@ impl Node {
         let candidates = self.own_candidates(index);
         let Some(peer) = self.peers.get_mut(index) else { return };
         let Some(session) = peer.mesh_session() else { return };
-        let remote = session.path.remote();
-        let about = (flags, nonce, if hop::is_relayed(remote) { NOWHERE } else { remote });
+        let mut seen: Vec<SocketAddr> =
+            Some(session.path.remote()).filter(|remote| !hop::is_relayed(*remote)).into_iter().collect();
+        // One address of each family is what it can make use of.
+        let other = session
+            .path
+            .alive_besides()
+            .into_iter()
+            .find(|other| seen.first().is_none_or(|first| first.is_ipv4() != other.is_ipv4()));
+        seen.extend(other);
+        if seen.is_empty() {
+            seen.push(NOWHERE);
+        }
+        let about = (flags, nonce, seen.clone());
         let contact = peer.contact();
-        let (tell_about, tell_candidates) =
-            (contact.about != Some(about), contact.candidates.as_ref() != Some(&candidates));
+        let tell_about = contact.about.as_ref() != Some(&about);
+        let tell_candidates = contact.candidates.as_ref() != Some(&candidates);
         let mut records = Vec::new();
         if tell_about {
             contact.about = Some(about);
-            records.push(Record::About { flags, nonce: &nonce, seen: about.2 }.encode());
+            records.extend(seen.into_iter().map(|seen| Record::About { flags, nonce: &nonce, seen }.encode()));
         }
         if tell_candidates {
             records.push(Record::Candidates(Candidates::new(&encode_candidates(&candidates))).encode());
@@ -203,11 +214,17 @@ impl Node {
             |index| self.peers.get_mut(index).and_then(Peer::mesh_session).map(|session| session.path.remote().ip());
         let (one, other) = (ip(of), ip(towards));
         let neighbours = one.is_some() && one == other;
-        let Some(contact) = self.peers.get_mut(of).and_then(Peer::contact_mut) else { return Vec::new() };
-        let told = contact.told.iter().map(|(address, _)| *address);
-        told.filter(|address| hop::is_public(*address) || (neighbours && hop::is_near(*address)))
-            .take(FURTHER)
-            .collect()
+        let Some(peer) = self.peers.get_mut(of) else { return Vec::new() };
+        // Where it was heard besides counts for more than what it says.
+        let mut all = peer.mesh_session().map(|session| session.path.alive_besides()).unwrap_or_default();
+        if let Some(contact) = peer.contact_mut() {
+            let told = contact.told.iter().map(|(address, _)| *address);
+            let told: Vec<SocketAddr> = told.filter(|address| !all.contains(address)).collect();
+            all.extend(told);
+        }
+        all.retain(|address| hop::is_public(*address) || (neighbours && hop::is_near(*address)));
+        all.truncate(FURTHER);
+        all
     }
 
     /// A page of a list, or the answer to a question.
@@ -262,7 +279,8 @@ impl Node {
     /// A peer says where it sees this node. Those that are not asked to introduce it may say it too, but push nobody out.
     fn on_observed(&mut self, now: Instant, by: PeerIndex, seen: Option<SocketAddr>, is_standing: bool) {
         let before = self.mesh.observed.clone();
-        self.mesh.observed.retain(|(index, _)| *index != by);
+        let same_family = |address: &SocketAddr| seen.is_none_or(|seen| seen.is_ipv4() == address.is_ipv4());
+        self.mesh.observed.retain(|(index, address)| *index != by || !same_family(address));
         let Some(seen) = seen.filter(|seen| hop::is_public(*seen) || hop::is_near(*seen)) else { return };
         if is_standing {
             self.mesh.observed.insert(0, (by, seen));

@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(250);
 /// An introducer that has not answered by then does not.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// An introducer that could not help may be able to by then.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// A request is repeated after this long, and twice as long each time.
 const REPEAT: Duration = Duration::from_millis(250);
 const REQUESTS: u32 = 4;
@@ -190,6 +192,13 @@ impl Node {
 
     /// Asks more introducers, if fewer are at it than may be.
     fn enlist(&mut self, now: Instant, target: PeerIndex) {
+        if let Some(seeking) =
+            self.peers.get_mut(target).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut())
+        {
+            seeking
+                .inquiries
+                .retain(|inquiry| !matches!(inquiry.stage, Stage::Over) || now < inquiry.since + ASK_AGAIN);
+        }
         for introducer in self.introducers_for(target) {
             let Some(peer) = self.peers.get_mut(target) else { return };
             let contact = peer.contact();
@@ -215,17 +224,19 @@ impl Node {
     fn introducers_for(&mut self, target: PeerIndex) -> Vec<PeerIndex> {
         let Some(peer) = self.peers.get_mut(target) else { return Vec::new() };
         let (id, known_by) = (peer.id, peer.known_by());
-        let mut all: Vec<(bool, u64, PeerIndex)> = Vec::new();
+        let mut all: Vec<(bool, bool, u64, PeerIndex)> = Vec::new();
         for index in self.peers.connected().into_iter().filter(|index| *index != target) {
             let Some(other) = self.peers.get_mut(index) else { continue };
             let introduces = other.mesh_session().is_some_and(|session| !session.path.is_relayed())
                 && other.contact_mut().is_some_and(|contact| contact.introduces);
             if introduces {
-                all.push((known_by.contains(&index), self.local.net.rank(&id, &other.id), index));
+                // Whoever relays is worth more: through it, the member is reached even if no direct path can be.
+                let relays = other.is_relay();
+                all.push((known_by.contains(&index), relays, self.local.net.rank(&id, &other.id), index));
             }
         }
         all.sort_unstable_by(|one, other| other.cmp(one));
-        all.into_iter().map(|(_, _, index)| index).collect()
+        all.into_iter().map(|(_, _, _, index)| index).collect()
     }
 
     /// The member that rendezvous hashing names for the target, and with which there is no session yet, is called.

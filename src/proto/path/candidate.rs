@@ -6,6 +6,8 @@ use crate::base::Link;
 use crate::proto::command::CandidateKind;
 use crate::proto::hop;
 
+/// So many pings stand for an address that is not asked any more.
+pub(super) const OVER: u32 = u32::MAX;
 /// Pings whose answers still count.
 const OUTSTANDING: usize = 4;
 /// Between the pings to an address that has not proven itself.
@@ -17,6 +19,8 @@ const WAITS: [Duration; 6] = [
     Duration::from_millis(1500),
     Duration::from_millis(1500),
 ];
+/// Pings to an address that only packets have come from.
+const HEARD: usize = 4;
 /// A path that is to replace another one of its kind must be faster by this, and by a fifth of the other's round trip: what is hardly better is not worth a move.
 const GAIN: Duration = Duration::from_millis(2);
 
@@ -71,7 +75,13 @@ impl Candidate {
 
     /// All pings of a round went unanswered.
     pub(super) fn has_failed(&self) -> bool {
-        !self.proven && self.unanswered as usize >= WAITS.len()
+        let rounds = if self.kind == CandidateKind::Heard { HEARD } else { WAITS.len() };
+        !self.proven && self.unanswered as usize >= rounds
+    }
+
+    /// Nobody asks there any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.unanswered == OVER
     }
 
     /// The ping that leaves now is to have the size of a full packet: the address answers, and has not shown that it carries more than that.

@@ -25,6 +25,8 @@ use crate::base::{Link, Rng};
 
 /// Addresses of one peer, at most.
 pub(crate) const MAX_CANDIDATES: usize = 16;
+/// Addresses from which packets came, and that are asked for the first time.
+const MAX_HEARD: usize = 2;
 /// Sealed pings that are answered: both ends may try all candidates at once.
 const ANSWERS: Rate = Rate { per_second: 20, burst: 40 };
 /// Between the pings of a path that is in doubt.
@@ -81,6 +83,8 @@ pub(crate) struct Paths {
     doubt: Option<Instant>,
     rested_until: Option<Instant>,
     upkeep: Upkeep,
+    /// An address has proven itself since the owner looked.
+    news: bool,
     answers: Bucket,
 }
 
@@ -95,6 +99,7 @@ impl Paths {
             doubt: None,
             rested_until: None,
             upkeep: Upkeep::default(),
+            news: false,
             answers: Bucket::default(),
         }
     }
@@ -137,7 +142,11 @@ impl Paths {
                 return false;
             }
         }
-        if highest {
+        // Whoever copies packets and sends them on from many places has few of them asked at a time.
+        let asked = |known: &&Candidate| {
+            known.kind == CandidateKind::Heard && !known.proven && known.failures == 0 && !known.is_over()
+        };
+        if highest && (position.is_some() || self.candidates.iter().filter(asked).count() < MAX_HEARD) {
             self.add(now, link, CandidateKind::Heard);
             self.on_doubt(now);
         }
@@ -171,9 +180,11 @@ impl Paths {
         let upkeep = self.upkeep;
         let position = self.candidates.iter().position(|known| known.link.remote == link.remote)?;
         let known = self.candidates.get_mut(position)?;
+        let was_proven = known.proven;
         if !known.on_answer(now, cookie) {
             return None;
         }
+        self.news |= known.proven && !was_proven;
         known.link.local = link.local.filter(|_| position > 0 || known.link.local.is_some());
         known.next_at = if known.proven { upkeep_of(upkeep, position).map(|wait| now + wait) } else { Some(now) };
         Some(self.choose(now))
@@ -238,7 +249,7 @@ impl Paths {
             known.unanswered = 0;
             known.next_at = again.then(|| now + wait);
             if !again {
-                known.unanswered = u32::MAX;
+                known.unanswered = candidate::OVER;
             }
             return self.poll_ping(now, rng);
         }
@@ -302,6 +313,17 @@ impl Paths {
         self.upkeep.others
     }
 
+    /// Whether an address has proven itself since this was asked last.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Other addresses of the peer that have answered, directly.
+    pub(crate) fn alive_besides(&self) -> Vec<SocketAddr> {
+        let besides = self.candidates.iter().skip(1).filter(|known| known.proven && !known.is_relayed());
+        besides.map(|known| known.link.remote).collect()
+    }
+
     /// Round trip of the primary, as pings have measured it.
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.candidates.first()?.rtt
@@ -316,7 +338,7 @@ impl Paths {
             is_proven: known.proven,
             rtt: known.rtt,
             heard: known.heard.map(|at| now.saturating_duration_since(at)),
-            unanswered: if known.unanswered == u32::MAX { FORGET } else { known.unanswered },
+            unanswered: if known.is_over() { FORGET } else { known.unanswered },
         });
         statuses.collect()
     }

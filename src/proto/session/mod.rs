@@ -127,8 +127,6 @@ pub(crate) struct Session {
     pub(crate) path: Paths,
     /// Traffic went over to another path since the owner looked.
     moved: Option<Moved>,
-    /// The peer wants it held: it pinged last at this time.
-    pinged: Option<Instant>,
     /// Nobody uses it; the goodbye has until then to leave.
     leaving: Option<Instant>,
     /// What the path carries.
@@ -170,7 +168,6 @@ impl Session {
             splitter: Arc::default(),
             path: Paths::new(now, link),
             moved: None,
-            pinged: None,
             leaving: None,
             mtu: PathMtu::new(link.remote, BASE),
             answers: Answers::default(),

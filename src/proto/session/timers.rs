@@ -27,7 +27,7 @@ const IN_USE: Duration = Duration::from_secs(20);
 /// Without user data for so long, nothing is held open any more, and then the session ends.
 const COOLING: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(180);
-/// A peer that holds the session pings it more often than this.
+/// A peer that holds the session is heard more often than this.
 const HELD: Duration = Duration::from_secs(150);
 /// How long a goodbye to an idle session may take to leave.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -114,7 +114,9 @@ impl Session {
     pub(crate) fn upkeep(&self, now: Instant, hold: Hold) -> Upkeep {
         let in_use = hold.active && hold.upkeep && self.activity.user().is_some_and(|at| now < at + COOLING);
         let primary = [hold.standing.filter(|_| hold.active), in_use.then_some(IN_USE)].into_iter().flatten().min();
-        Upkeep { primary, others: in_use }
+        // Introducers are to know an address of each family, and an own one in each.
+        let others = in_use || hold.active && hold.standing.is_some();
+        Upkeep { primary, others }
     }
 
     /// Traffic takes another path.
@@ -145,12 +147,7 @@ impl Session {
             return None;
         }
         let idle = self.activity.user().unwrap_or(self.made) + IDLE;
-        Some(self.pinged.map_or(idle, |at| idle.max(at + HELD)))
-    }
-
-    /// The peer pings the path: it wants it held.
-    pub(crate) fn on_pinged(&mut self, now: Instant) {
-        self.pinged = Some(now);
+        Some(idle.max(self.activity.received() + HELD))
     }
 
     fn wants_rekey(&self, now: Instant, hold: Hold) -> bool {
@@ -159,7 +156,8 @@ impl Session {
 
     /// When a successor of the present keys becomes due: of a session that is held and not used, so rarely that holding costs little (PROTOCOL §5.2).
     fn rekey_at(&self, hold: Hold) -> Option<Instant> {
-        let held = hold.standing.is_some() || self.pinged.is_some();
+        let cooled = self.activity.user().unwrap_or(self.made) + COOLING;
+        let held = hold.standing.is_some() || self.activity.received() > cooled;
         self.current.rekey_at(held)
     }
 
