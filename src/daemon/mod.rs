@@ -28,7 +28,7 @@ use self::clock::Clock;
 use self::endpoints::Endpoints;
 use self::engine::{Edges, Engine, StopSignals};
 use crate::base::{PeerIndex, Rng, SharedDrops};
-use crate::config::{Config, MAX_THREADS};
+use crate::config::{Config, MAX_THREADS, Relay};
 use crate::control::{self, ControlListener};
 use crate::crypto::aead::hardware_prefers_aes;
 use crate::crypto::keys::IdentitySecret;
@@ -39,6 +39,7 @@ use crate::io::resolve::{self, Resolver};
 use crate::io::tun::{Tun, TunError, TunWriter};
 use crate::io::{MARK, netlink, udp};
 use crate::overlay::flow::{ChannelRules, TooManyRules};
+use crate::proto::command::RelayLimits;
 use crate::proto::{Node, NodeConfig, PeerConfig};
 
 /// Questions from the control socket that wait for the loop.
@@ -188,8 +189,13 @@ fn node_config(config: &Config, endpoints: &Endpoints) -> Result<NodeConfig, Dae
         prefers_aes: hardware_prefers_aes(),
         dscp: config.interface.dscp,
         publishes: true,
+        relay: config.relay.map(relay_limits),
         ..NodeConfig::default()
     })
+}
+
+fn relay_limits(relay: Relay) -> RelayLimits {
+    RelayLimits { bytes_per_second: u64::from(relay.max_mbit) * 1_000_000 / 8, members: relay.max_members.into() }
 }
 
 fn plan(config: &Config, tun: &Tun) -> Plan {
