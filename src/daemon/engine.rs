@@ -10,10 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::DaemonError;
-use super::clock::Clock;
+use super::clock::{Clock, Standstill};
 use super::endpoints::Endpoints;
 use super::notify::Watchdog;
 use super::status::Snapshot;
+use super::surroundings::Surroundings;
 use crate::base::PeerIndex;
 use crate::config::Config;
 use crate::config::key::format_public;
@@ -47,6 +48,7 @@ pub(super) struct Edges {
     pub(super) threads: Vec<DataThread>,
     pub(super) resolver: Resolver,
     pub(super) endpoints: Endpoints,
+    pub(super) surroundings: Surroundings,
     pub(super) questions: mpsc::Receiver<Question>,
     pub(super) stop: StopSignals,
 }
@@ -61,6 +63,7 @@ pub(super) struct Engine<'a> {
     alarm: Alarm,
     /// What the alarm is set to.
     armed: Option<Instant>,
+    standstill: Standstill,
     watchdog: Watchdog,
     /// How often each data thread had come round when the watchdog was fed last.
     rounds: Vec<u64>,
@@ -72,6 +75,9 @@ struct Woken {
     stop: bool,
     question: Option<Question>,
     answer: Option<Answer>,
+    commands: Vec<Command>,
+    /// By how much the alarm came too late.
+    late: Duration,
 }
 
 impl<'a> Engine<'a> {
@@ -83,6 +89,7 @@ impl<'a> Engine<'a> {
             edges,
             alarm,
             armed: None,
+            standstill: Standstill::watch(),
             watchdog: Watchdog::start(clock.now()),
             rounds: Vec::new(),
         }
@@ -145,7 +152,8 @@ impl<'a> Engine<'a> {
         }
         if let Poll::Ready(expired) = self.alarm.poll_expired(cx) {
             expired?;
-            self.armed = None;
+            let armed = self.armed.take();
+            woken.late = armed.map_or(Duration::ZERO, |armed| self.clock.now().saturating_duration_since(armed));
             any = true;
         }
         any |= edges.shared.mailbox.poll_ready(cx).is_ready();
@@ -157,12 +165,23 @@ impl<'a> Engine<'a> {
             woken.answer = Some(answer);
             any = true;
         }
+        if let Poll::Ready(commands) = edges.surroundings.poll_commands(cx) {
+            woken.commands = commands;
+            any = true;
+        }
         if any { Poll::Ready(Ok(woken)) } else { Poll::Pending }
     }
 
     /// One round of work; whether there may be more at once.
     fn round(&mut self, woken: Woken) -> Result<bool, DaemonError> {
         let now = self.clock.now();
+        if self.standstill.has_been(woken.late) {
+            tracing::info!("the host has slept");
+            self.node.handle_command(now, Command::NetworkChanged);
+        }
+        for command in woken.commands {
+            self.node.handle_command(now, command);
+        }
         let mail = self.edges.shared.mailbox.take();
         self.handle_mail(now, mail)?;
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -257,6 +276,7 @@ impl<'a> Engine<'a> {
                 tracing::info!(peer = name(peer), reason = reason.reason(), "disconnected");
             }
             Event::Moved { peer } => tracing::info!(peer = name(peer), "the peer has another address"),
+            Event::Announce { datagram } => self.edges.surroundings.announce(&datagram, &mut self.edges.sender),
             Event::Unreachable { peer } => tracing::info!(peer = name(peer), "the peer does not answer"),
         }
     }
@@ -375,6 +395,7 @@ mod tests {
             threads: Vec::new(),
             resolver: Resolver::new(endpoints.names()),
             endpoints,
+            surroundings: Surroundings::new(tun.index, 0, false),
             questions: mpsc::channel(1).1,
             stop: StopSignals::listen().unwrap(),
         };

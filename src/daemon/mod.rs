@@ -3,6 +3,7 @@
 //! - [`engine`]: the loop that carries packets;
 //! - [`clock`]: the one reader of the clock;
 //! - [`endpoints`]: where the peers may be reached;
+//! - [`surroundings`]: what the host is connected to;
 //! - [`status`]: what the control socket says;
 //! - [`notify`]: what the service manager is told.
 
@@ -11,6 +12,7 @@ mod endpoints;
 mod engine;
 mod notify;
 mod status;
+mod surroundings;
 
 use std::future::poll_fn;
 use std::io;
@@ -27,6 +29,7 @@ use zeroize::Zeroizing;
 use self::clock::Clock;
 use self::endpoints::Endpoints;
 use self::engine::{Edges, Engine, StopSignals};
+use self::surroundings::Surroundings;
 use crate::base::{PeerIndex, Rng, SharedDrops};
 use crate::config::{Config, MAX_THREADS, Relay};
 use crate::control::{self, ControlListener};
@@ -109,8 +112,9 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
         tun: Arc::default(),
     });
     tracing::debug!(threads = count, tso = tun.offload.tso, uso = tun.offload.uso, "data threads start");
+    let surroundings = Surroundings::new(tun.index, config.port, config.lan_discovery);
     let (tun, sender, threads) = data_threads(&pairs, &tun, &shared, clock)?;
-    let edges = Edges { tun, sender, shared, threads, resolver, endpoints, questions, stop };
+    let edges = Edges { tun, sender, shared, threads, resolver, endpoints, surroundings, questions, stop };
     let mut engine = Engine::new(config, clock, alarm, node, edges);
     tracing::info!(interface = config.interface.name, port = config.port, peers = config.peers.len(), "up");
     notify::ready(&format!("{} is up, {} peers configured", config.interface.name, config.peers.len()));

@@ -1,0 +1,97 @@
+//! What the host is connected to, as the node is told of it: own addresses, changes, neighbours, and what routers forward.
+
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use crate::base::TxSink;
+use crate::io::multicast::{self, Listener};
+use crate::io::netlink::{Networks, Watch};
+use crate::io::udp::Sender;
+use crate::proto::Command;
+use crate::proto::command::CandidateKind;
+
+/// Addresses that the node takes at a time.
+const MAX_LOCAL: usize = 16;
+
+/// The host's networks as the node knows them.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    watch: Watch,
+    /// Of the data sockets.
+    port: u16,
+    /// `None` until the kernel has told.
+    networks: Option<Networks>,
+    /// The node's port on routers.
+    mapped: Vec<SocketAddr>,
+    /// What the node was told last.
+    told: Option<Vec<(SocketAddr, CandidateKind)>>,
+    /// `None` if neighbours are neither told nor heard.
+    neighbours: Option<Listener>,
+}
+
+impl Surroundings {
+    /// Begins to look. `overlay` is the index of the interface that does not count.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(super) fn new(overlay: u32, port: u16, lan_discovery: bool) -> Self {
+        Self {
+            watch: Watch::start(overlay),
+            port,
+            networks: None,
+            mapped: Vec::new(),
+            told: None,
+            neighbours: lan_discovery.then(Listener::new),
+        }
+    }
+
+    /// What the node shall be told now, in this order; never nothing.
+    pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Command>> {
+        let mut commands = Vec::new();
+        while let Poll::Ready(networks) = self.watch.poll_change(cx) {
+            self.on_networks(networks, &mut commands);
+        }
+        if let Some(neighbours) = &mut self.neighbours {
+            while let Poll::Ready((from, datagram)) = neighbours.poll_heard(cx) {
+                commands.push(Command::Announced { from, datagram });
+            }
+        }
+        if commands.is_empty() { Poll::Pending } else { Poll::Ready(commands) }
+    }
+
+    /// Tells all neighbours, if that is wanted.
+    pub(super) fn announce(&self, datagram: &[u8], sender: &mut Sender) {
+        let lans = self.networks.as_ref().filter(|_| self.neighbours.is_some()).map_or(&[][..], |found| &found.lans);
+        for link in multicast::destinations(lans) {
+            sender.transmit(link, datagram.len(), |room| room.copy_from_slice(datagram));
+        }
+        sender.flush();
+    }
+
+    fn on_networks(&mut self, networks: Networks, commands: &mut Vec<Command>) {
+        let moved = self.networks.as_ref().is_some_and(|before| networks.has_moved_since(before));
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.listen_on(&networks.lans);
+        }
+        tracing::debug!(addresses = ?networks.addresses, "the host's networks");
+        self.networks = Some(networks);
+        commands.extend(self.tell());
+        if moved {
+            tracing::info!("the network of the host has changed");
+            commands.push(Command::NetworkChanged);
+        }
+    }
+
+    /// All own addresses, if they are not what the node was told last.
+    fn tell(&mut self) -> Option<Command> {
+        let own = self.networks.iter().flat_map(|networks| &networks.addresses);
+        let local = own.map(|address| (SocketAddr::new(*address, self.port), CandidateKind::Local));
+        let mapped = self.mapped.iter().map(|address| (*address, CandidateKind::Mapped));
+        let addresses: Vec<_> = mapped.chain(local).take(MAX_LOCAL).collect();
+        if self.told.as_ref() == Some(&addresses) {
+            return None;
+        }
+        self.told = Some(addresses.clone());
+        Some(Command::SetLocal { addresses })
+    }
+}
