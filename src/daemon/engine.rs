@@ -128,6 +128,7 @@ impl<'a> Engine<'a> {
             patience = patience.saturating_sub(ROOM);
             self.edges.sender.flush();
         }
+        self.edges.surroundings.leave().await;
     }
 
     /// Sees to it that the loop wakes for the next deadline. An alarm that comes too early is harmless, and cheaper than one that is set for every packet.
@@ -177,6 +178,7 @@ impl<'a> Engine<'a> {
         let now = self.clock.now();
         if self.standstill.has_been(woken.late) {
             tracing::info!("the host has slept");
+            self.edges.surroundings.on_moved();
             self.node.handle_command(now, Command::NetworkChanged);
         }
         for command in woken.commands {
@@ -343,6 +345,7 @@ mod tests {
     use super::*;
     use crate::base::{OuterDscp, Rng, SharedDrops};
     use crate::crypto::keys::IdentitySecret;
+    use crate::daemon::surroundings::Wishes;
     use crate::dataplane::{Mailbox, Table};
     use crate::io::tun::Tun;
     use crate::io::udp;
@@ -395,7 +398,7 @@ mod tests {
             threads: Vec::new(),
             resolver: Resolver::new(endpoints.names()),
             endpoints,
-            surroundings: Surroundings::new(tun.index, 0, false),
+            surroundings: Surroundings::new(tun.index, 0, Wishes::default()),
             questions: mpsc::channel(1).1,
             stop: StopSignals::listen().unwrap(),
         };

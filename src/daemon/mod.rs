@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use self::clock::Clock;
 use self::endpoints::Endpoints;
 use self::engine::{Edges, Engine, StopSignals};
-use self::surroundings::Surroundings;
+use self::surroundings::{Surroundings, Wishes};
 use crate::base::{PeerIndex, Rng, SharedDrops};
 use crate::config::{Config, MAX_THREADS, Relay};
 use crate::control::{self, ControlListener};
@@ -112,7 +112,8 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
         tun: Arc::default(),
     });
     tracing::debug!(threads = count, tso = tun.offload.tso, uso = tun.offload.uso, "data threads start");
-    let surroundings = Surroundings::new(tun.index, config.port, config.lan_discovery);
+    let wishes = Wishes { lan_discovery: config.lan_discovery, port_mapping: config.port_mapping };
+    let surroundings = Surroundings::new(tun.index, config.port, wishes);
     let (tun, sender, threads) = data_threads(&pairs, &tun, &shared, clock)?;
     let edges = Edges { tun, sender, shared, threads, resolver, endpoints, surroundings, questions, stop };
     let mut engine = Engine::new(config, clock, alarm, node, edges);

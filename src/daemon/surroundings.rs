@@ -1,11 +1,13 @@
 //! What the host is connected to, as the node is told of it: own addresses, changes, neighbours, and what routers forward.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::task::{Context, Poll};
 
 use crate::base::TxSink;
 use crate::io::multicast::{self, Listener};
 use crate::io::netlink::{Networks, Watch};
+use crate::io::portmap::{PortMapper, Router};
 use crate::io::udp::Sender;
 use crate::proto::Command;
 use crate::proto::command::CandidateKind;
@@ -22,11 +24,22 @@ pub(super) struct Surroundings {
     /// `None` until the kernel has told.
     networks: Option<Networks>,
     /// The node's port on routers.
-    mapped: Vec<SocketAddr>,
+    mapped: Option<SocketAddr>,
+    /// `None` if routers are not asked.
+    mapper: Option<PortMapper>,
     /// What the node was told last.
     told: Option<Vec<(SocketAddr, CandidateKind)>>,
     /// `None` if neighbours are neither told nor heard.
     neighbours: Option<Listener>,
+}
+
+/// What the operator wants beyond looking.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes {
+    /// Neighbours are told and heard.
+    pub(super) lan_discovery: bool,
+    /// Routers are asked to forward the port.
+    pub(super) port_mapping: bool,
 }
 
 impl Surroundings {
@@ -34,14 +47,15 @@ impl Surroundings {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(super) fn new(overlay: u32, port: u16, lan_discovery: bool) -> Self {
+    pub(super) fn new(overlay: u32, port: u16, wishes: Wishes) -> Self {
         Self {
             watch: Watch::start(overlay),
             port,
             networks: None,
-            mapped: Vec::new(),
+            mapped: None,
+            mapper: NonZero::new(port).filter(|_| wishes.port_mapping).map(PortMapper::start),
             told: None,
-            neighbours: lan_discovery.then(Listener::new),
+            neighbours: wishes.lan_discovery.then(Listener::new),
         }
     }
 
@@ -51,12 +65,33 @@ impl Surroundings {
         while let Poll::Ready(networks) = self.watch.poll_change(cx) {
             self.on_networks(networks, &mut commands);
         }
+        while let Some(mapper) = &mut self.mapper
+            && let Poll::Ready(mapped) = mapper.poll_change(cx)
+        {
+            self.mapped = mapped;
+            commands.extend(self.tell());
+        }
         if let Some(neighbours) = &mut self.neighbours {
             while let Poll::Ready((from, datagram)) = neighbours.poll_heard(cx) {
                 commands.push(Command::Announced { from, datagram });
             }
         }
         if commands.is_empty() { Poll::Pending } else { Poll::Ready(commands) }
+    }
+
+    /// Everything may be different: routers are asked again.
+    pub(super) fn on_moved(&self) {
+        if let Some(mapper) = &self.mapper {
+            let router = self.networks.as_ref().and_then(Networks::router);
+            mapper.ask(router.map(|(address, own)| Router { address, own }));
+        }
+    }
+
+    /// Takes back what routers were asked for.
+    pub(super) async fn leave(&mut self) {
+        if let Some(mapper) = self.mapper.take() {
+            mapper.end().await;
+        }
     }
 
     /// Tells all neighbours, if that is wanted.
@@ -69,6 +104,7 @@ impl Surroundings {
     }
 
     fn on_networks(&mut self, networks: Networks, commands: &mut Vec<Command>) {
+        let is_first = self.networks.is_none();
         let moved = self.networks.as_ref().is_some_and(|before| networks.has_moved_since(before));
         if let Some(neighbours) = &mut self.neighbours {
             neighbours.listen_on(&networks.lans);
@@ -76,6 +112,9 @@ impl Surroundings {
         tracing::debug!(addresses = ?networks.addresses, "the host's networks");
         self.networks = Some(networks);
         commands.extend(self.tell());
+        if moved || is_first {
+            self.on_moved();
+        }
         if moved {
             tracing::info!("the network of the host has changed");
             commands.push(Command::NetworkChanged);

@@ -6,6 +6,7 @@
 //! - [`netlink`]: addresses, routes and rules of the interface, and those that the host has besides;
 //! - [`multicast`]: neighbours on the same link;
 //! - [`poller`]: waiting, for threads without a runtime;
+//! - [`portmap`]: a port that the router forwards;
 //! - [`resolve`]: names to addresses;
 //! - [`alarm`]: a deadline that passes during suspend too.
 
@@ -14,6 +15,7 @@ pub mod multicast;
 pub mod netlink;
 pub mod offload;
 pub mod poller;
+pub mod portmap;
 pub mod resolve;
 pub mod tun;
 pub mod udp;

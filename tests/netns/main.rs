@@ -21,6 +21,7 @@ mod life;
 mod loss;
 mod narrow;
 mod offload;
+mod portmap;
 mod reach;
 mod support;
 mod wire;

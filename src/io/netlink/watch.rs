@@ -14,7 +14,7 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::LinkFlags;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -70,6 +70,21 @@ struct Way {
 }
 
 impl Networks {
+    /// The router of IPv4 on the way out, and the own address towards it; `None` if there is no router.
+    pub fn router(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let way = self.ways[0].as_ref()?;
+        let (mut router, mut own) = (None, None);
+        for attribute in &way.attributes {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "only these two are asked for")]
+            match attribute {
+                RouteAttribute::Gateway(RouteAddress::Inet(address)) => router = Some(*address),
+                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => own = Some(*address),
+                _ => {}
+            }
+        }
+        router.zip(own)
+    }
+
     /// Whether datagrams may leave another way, or come from another address, than they did at the time of `before`.
     pub fn has_moved_since(&self, before: &Self) -> bool {
         self.addresses != before.addresses || self.ways != before.ways
@@ -407,6 +422,7 @@ mod tests {
             let gateway = until(&mut watch, |_| true).await;
             assert_eq!(gateway.addresses, before.addresses);
             assert!(gateway.has_moved_since(&before));
+            assert_eq!(gateway.router(), Some(([10, 1, 0, 9].into(), [10, 1, 0, 1].into())));
             ip("route replace default via 10.1.0.8");
             assert!(until(&mut watch, |_| true).await.has_moved_since(&gateway));
             ip("route replace default via 10.1.0.8");
