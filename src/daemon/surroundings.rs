@@ -134,3 +134,96 @@ impl Surroundings {
         Some(Command::SetLocal { addresses })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::process::Command as Program;
+    use std::time::Duration;
+
+    use nix::sched::{CloneFlags, unshare};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::io::udp;
+
+    const PORT: u16 = 18502;
+
+    fn ip(arguments: &str) {
+        assert!(Program::new("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+    }
+
+    /// On a thread with a network namespace of its own, which has `eth0` with one address; not at all where that is not permitted.
+    fn in_namespace<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send + 'static) {
+        let thread = std::thread::spawn(move || {
+            if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                println!("skipped: needs root");
+                return;
+            }
+            ip("link add eth0 type veth peer name far");
+            ip("link set far up");
+            ip("addr add 192.0.2.1/24 dev eth0");
+            ip("link set eth0 up");
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body());
+        });
+        thread.join().unwrap();
+    }
+
+    fn local(addresses: &[&str]) -> Vec<(SocketAddr, CandidateKind)> {
+        addresses.iter().map(|ip| (SocketAddr::new(ip.parse().unwrap(), PORT), CandidateKind::Local)).collect()
+    }
+
+    /// All commands until one is as `is_last` says.
+    async fn until(surroundings: &mut Surroundings, is_last: impl Fn(&Command) -> bool) -> Vec<Command> {
+        let all = timeout(Duration::from_secs(10), async {
+            let mut all: Vec<Command> = Vec::new();
+            while !all.iter().any(&is_last) {
+                all.extend(poll_fn(|cx| surroundings.poll_commands(cx)).await);
+            }
+            all
+        });
+        all.await.unwrap()
+    }
+
+    #[test]
+    fn the_node_is_told_its_addresses_at_the_start_and_that_the_network_is_another_only_later() {
+        in_namespace(|| async {
+            let mut surroundings = Surroundings::new(0, PORT, Wishes::default());
+            let is_told = |expected: &[&str]| {
+                let expected = local(expected);
+                move |command: &Command| matches!(command, Command::SetLocal { addresses } if *addresses == expected)
+            };
+            let first = until(&mut surroundings, is_told(&["192.0.2.1"])).await;
+            assert!(!first.iter().any(|command| matches!(command, Command::NetworkChanged)), "{first:?}");
+            ip("addr add 198.51.100.1/24 dev eth0");
+            let then = until(&mut surroundings, |command| matches!(command, Command::NetworkChanged)).await;
+            assert!(is_told(&["192.0.2.1", "198.51.100.1"])(&then[0]), "{then:?}");
+            ip("route add default via 192.0.2.9");
+            let last = until(&mut surroundings, |command| matches!(command, Command::NetworkChanged)).await;
+            assert_eq!(last.len(), 1, "the addresses are the same: {last:?}");
+        });
+    }
+
+    #[test]
+    fn an_announcement_is_heard_by_another_daemon_of_the_same_host_if_both_want_it() {
+        in_namespace(|| async {
+            let wishes = Wishes { lan_discovery: true, ..Wishes::default() };
+            let mut speaker = Surroundings::new(0, PORT, wishes);
+            let mut listener = Surroundings::new(0, PORT, wishes);
+            let mut silent = Surroundings::new(0, PORT, Wishes::default());
+            let is_local = |command: &Command| matches!(command, Command::SetLocal { .. });
+            for surroundings in [&mut speaker, &mut listener, &mut silent] {
+                until(surroundings, is_local).await;
+            }
+            let pair = udp::bind(0, None, 1).unwrap().remove(0);
+            let mut sender = pair.sender().unwrap();
+            silent.announce(b"silence", &mut sender);
+            assert_eq!(sender.counters().sent, 0);
+            speaker.announce(b"here I am", &mut sender);
+            let heard = until(&mut listener, |command| matches!(command, Command::Announced { .. })).await;
+            let expected = SocketAddr::from(([192, 0, 2, 1], pair.port().unwrap()));
+            let is_it = |command: &Command| matches!(command, Command::Announced { from, datagram } if *from == expected && datagram == b"here I am");
+            assert!(heard.iter().any(is_it), "{heard:?}");
+        });
+    }
+}
