@@ -133,10 +133,13 @@ impl<'a> Engine<'a> {
 
     /// Sees to it that the loop wakes for the next deadline. An alarm that comes too early is harmless, and cheaper than one that is set for every packet.
     fn set_alarm(&mut self) -> Result<(), DaemonError> {
-        let room = self.edges.sender.is_blocked().then(|| self.clock.now() + ROOM);
+        let now = self.clock.now();
+        let room = self.edges.sender.is_blocked().then(|| now + ROOM);
         let deadline = [self.node.poll_timeout(), self.watchdog.deadline(), room].into_iter().flatten().min();
+        // What is overdue is due now: only the alarm itself can be late.
+        let deadline = deadline.map(|deadline| deadline.max(now));
         if let Some(deadline) = deadline.filter(|deadline| self.armed.is_none_or(|armed| *deadline < armed)) {
-            self.alarm.set(deadline.saturating_duration_since(self.clock.now()))?;
+            self.alarm.set(deadline.saturating_duration_since(now))?;
             self.armed = Some(deadline);
         }
         Ok(())

@@ -149,8 +149,10 @@ mod tests {
 
     const PORT: u16 = 18502;
 
-    fn ip(arguments: &str) {
-        assert!(Program::new("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+    fn ip(arguments: &str) -> String {
+        let output = Program::new("ip").args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{arguments}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// On a thread with a network namespace of its own, which has `eth0` with one address; not at all where that is not permitted.
@@ -164,6 +166,10 @@ mod tests {
             ip("link set far up");
             ip("addr add 192.0.2.1/24 dev eth0");
             ip("link set eth0 up");
+            // The kernel takes a moment to see the carrier.
+            while !ip("link show eth0").contains("state UP") {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body());
         });
         thread.join().unwrap();
