@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handfast::base::{OuterDscp, Rng};
-use handfast::config::{Config, Endpoint, KEYS, key, keyfile};
+use handfast::config::{Config, Endpoint, KEYS, Relay, key, keyfile};
 use handfast::crypto::keys::IdentitySecret;
 use tempfile::TempDir;
 
@@ -66,6 +66,8 @@ fn the_minimal_example_means_what_it_says_and_the_rest_are_the_documented_defaul
     assert_eq!(config.key_file, Path::new("/var/lib/handfast/identity.key"));
     assert_eq!(config.port, 18502);
     assert_eq!(config.control_socket, Path::new("/run/handfast/hf0.sock"));
+    assert!(config.lan_discovery && !config.port_mapping);
+    assert_eq!(config.relay, None);
     assert_eq!(config.peers.len(), 1);
     assert_eq!(config.peers[0].endpoints, [Endpoint::Address("192.0.2.2:18502".parse().unwrap())]);
     assert_eq!(config.peers[0].keepalive, None);
@@ -81,6 +83,7 @@ fn the_full_example_is_accepted() {
     assert_eq!(b.endpoints[2], Endpoint::Name { host: "b.example.org".to_owned(), port: 18502 });
     assert_eq!(office.keepalive, Some(Duration::from_secs(25)));
     assert!(laptop.endpoints.is_empty());
+    assert_eq!(config.relay, Some(Relay { max_mbit: 100, max_members: 64 }));
     let [syslog, telemetry, control] = config.channels.as_slice() else { panic!("three channels") };
     assert_eq!((syslog.matches.protocol, syslog.matches.ports.clone()), (Some(17), Some(514..=514)));
     assert_eq!(telemetry.matches.ports, Some(6000..=6010));
@@ -103,7 +106,7 @@ fn the_full_example_and_the_manual_name_every_key_and_default() {
             );
         }
     }
-    for word in ["5200", "18502", "1280", "/var/lib/handfast/identity.key", "hf0"] {
+    for word in ["5200", "18502", "18503", "1280", "/var/lib/handfast/identity.key", "hf0"] {
         assert!(EXAMPLE.contains(word) && MANUAL.contains(word), "{word}");
     }
 }
@@ -126,7 +129,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
     );
     assert_eq!(
         fault(&interface("[identiy]")),
-        "t.toml:3: identiy: unknown key; did you mean `identity`? accepted here: interface, identity, listen, control, peer, channel"
+        "t.toml:3: identiy: unknown key; did you mean `identity`? accepted here: interface, identity, listen, control, discovery, nat, relay, peer, channel"
     );
     assert_eq!(
         fault(&peer("allowed_ips = []")),
@@ -197,6 +200,51 @@ fn interface_values_are_refused_with_what_is_accepted() {
     for mtu in [1280, 1420, 65535] {
         assert_eq!(config(&interface(&format!("mtu = {mtu}"))).interface.mtu, mtu);
     }
+}
+
+#[test]
+fn a_relay_has_bounds_and_is_one_only_if_it_says_so() {
+    let relay = |lines: &str| config(&interface(&format!("[relay]\n{lines}"))).relay;
+    assert_eq!(relay(""), None);
+    assert_eq!(relay("max_mbit = 5"), None);
+    assert_eq!(relay("enabled = true"), Some(Relay { max_mbit: 100, max_members: 64 }));
+    let largest = "enabled = true\nmax_mbit = 100000\nmax_members = 10000";
+    assert_eq!(relay(largest), Some(Relay { max_mbit: 100_000, max_members: 10_000 }));
+    let smallest = "enabled = true\nmax_mbit = 1\nmax_members = 1";
+    assert_eq!(relay(smallest), Some(Relay { max_mbit: 1, max_members: 1 }));
+    for (key, last) in [("max_mbit", 100_000), ("max_members", 10_000)] {
+        for value in ["0".to_owned(), (last + 1).to_string(), "-1".to_owned(), "\"5\"".to_owned(), "1.5".to_owned()] {
+            assert_eq!(
+                fault(&interface(&format!("[relay]\n{key} = {value}"))),
+                format!("t.toml:4: relay.{key} = {value}: accepted: a whole number from 1 to {last}")
+            );
+        }
+    }
+    assert_eq!(
+        fault(&interface("[relay]\nenable = true")),
+        "t.toml:4: relay.enable: unknown key; did you mean `enabled`? accepted here: enabled, max_mbit, max_members"
+    );
+}
+
+#[test]
+fn what_is_on_or_off_is_true_or_false() {
+    let on = config(&interface("[discovery]\nlan = true\n[nat]\nport_mapping = true"));
+    assert!(on.lan_discovery && on.port_mapping);
+    let off = config(&interface("[discovery]\nlan = false\n[nat]\nport_mapping = false"));
+    assert!(!off.lan_discovery && !off.port_mapping);
+    for (section, key) in [("discovery", "lan"), ("nat", "port_mapping"), ("relay", "enabled")] {
+        for value in ["1", "\"true\"", "[]"] {
+            assert_eq!(
+                fault(&interface(&format!("[{section}]\n{key} = {value}"))),
+                format!("t.toml:4: {section}.{key} = {value}: accepted: true or false, without quotes")
+            );
+        }
+    }
+    assert_eq!(
+        fault(&interface("[discovery]\nlann = true")),
+        "t.toml:4: discovery.lann: unknown key; did you mean `lan`? accepted here: lan"
+    );
+    assert_eq!(fault(&interface("[nat]\nupnp = true")), "t.toml:4: nat.upnp: unknown key; accepted here: port_mapping");
 }
 
 #[test]

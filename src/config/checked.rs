@@ -11,17 +11,22 @@ use super::document::{Item, Section, Source};
 use super::error::ConfigError;
 use super::keyfile::KeyFileError;
 use super::{
-    ChannelRule, Config, DEFAULT_INTERFACE, DEFAULT_KEY_FILE, DEFAULT_MTU, DEFAULT_PORT, DEFAULT_TABLE, Endpoint,
-    Interface, LEAST_MTU, MAX_CHANNELS, MAX_ENDPOINTS, MAX_THREADS, Peer, RUNTIME_DIRECTORY, flow, key,
+    ChannelRule, Config, DEFAULT_INTERFACE, DEFAULT_KEY_FILE, DEFAULT_MTU, DEFAULT_PORT, DEFAULT_RELAY_MBIT,
+    DEFAULT_RELAY_MEMBERS, DEFAULT_TABLE, Endpoint, Interface, LEAST_MTU, MAX_CHANNELS, MAX_ENDPOINTS, MAX_THREADS,
+    Peer, RUNTIME_DIRECTORY, Relay, flow, key,
 };
 use super::{address, codepoint};
 use crate::base::PeerId;
 
-const SECTIONS: &[&str] = &["interface", "identity", "listen", "control", "peer", "channel"];
+const SECTIONS: &[&str] =
+    &["interface", "identity", "listen", "control", "discovery", "nat", "relay", "peer", "channel"];
 pub(super) const INTERFACE_KEYS: &[&str] = &["name", "addresses", "mtu", "table", "offload", "threads", "dscp"];
 pub(super) const IDENTITY_KEYS: &[&str] = &["key_file"];
 pub(super) const LISTEN_KEYS: &[&str] = &["port"];
 pub(super) const CONTROL_KEYS: &[&str] = &["socket"];
+pub(super) const DISCOVERY_KEYS: &[&str] = &["lan"];
+pub(super) const NAT_KEYS: &[&str] = &["port_mapping"];
+pub(super) const RELAY_KEYS: &[&str] = &["enabled", "max_mbit", "max_members"];
 pub(super) const PEER_KEYS: &[&str] = &["name", "public_key", "endpoints", "prefixes", "keepalive"];
 pub(super) const CHANNEL_KEYS: &[&str] = &["name", "match"];
 
@@ -67,6 +72,10 @@ pub(super) fn read(text: &str, file: &str) -> Result<(Config, Places), ConfigErr
         None => PathBuf::from(format!("{RUNTIME_DIRECTORY}/{}.sock", interface.name)),
     };
 
+    let lan_discovery = flag(&root, "discovery", DISCOVERY_KEYS, "lan", true)?;
+    let port_mapping = flag(&root, "nat", NAT_KEYS, "port_mapping", false)?;
+    let relay = relay(&root)?;
+
     let mut taken = Taken::default();
     let mut peers = Vec::new();
     for section in root.sections("peer", PEER_KEYS)? {
@@ -75,7 +84,9 @@ pub(super) fn read(text: &str, file: &str) -> Result<(Config, Places), ConfigErr
         places.public_keys.push(line);
     }
     let channels = channels(&root)?;
-    Ok((Config { interface, key_file, port, control_socket, peers, channels }, places))
+    let config =
+        Config { interface, key_file, port, control_socket, lan_discovery, port_mapping, relay, peers, channels };
+    Ok((config, places))
 }
 
 impl Places {
@@ -125,6 +136,19 @@ struct Taken {
 /// The key of a section of which there is one at most.
 fn find<'a>(root: &Section<'a>, section: &str, keys: &[&str], key: &str) -> Result<Option<Item<'a>>, ConfigError> {
     Ok(root.section(section, keys)?.and_then(|section| section.find(key)))
+}
+
+fn flag(root: &Section<'_>, section: &str, keys: &[&str], key: &str, default: bool) -> Result<bool, ConfigError> {
+    find(root, section, keys, key)?.map_or(Ok(default), |item| item.flag())
+}
+
+fn relay(root: &Section<'_>) -> Result<Option<Relay>, ConfigError> {
+    let Some(section) = root.section("relay", RELAY_KEYS)? else { return Ok(None) };
+    let enabled = section.find("enabled").map_or(Ok(false), |item| item.flag())?;
+    // What is written is checked even where it has no effect.
+    let max_mbit = section.find("max_mbit").map_or(Ok(DEFAULT_RELAY_MBIT), |item| item.number(1..=100_000))?;
+    let max_members = section.find("max_members").map_or(Ok(DEFAULT_RELAY_MEMBERS), |item| number(&item, 1, 10_000))?;
+    Ok(enabled.then_some(Relay { max_mbit, max_members }))
 }
 
 fn interface(root: &Section<'_>) -> Result<Interface, ConfigError> {

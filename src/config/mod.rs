@@ -39,6 +39,10 @@ pub const DEFAULT_MTU: u16 = 1400;
 pub const MAX_THREADS: usize = 64;
 /// Routing table, and priority of the rule that leads to it, where none is configured.
 pub const DEFAULT_TABLE: u32 = 5200;
+/// What a relay forwards for each member, in megabits a second, where no bound is configured.
+pub const DEFAULT_RELAY_MBIT: u32 = 100;
+/// Members that a relay serves at a time where no bound is configured.
+pub const DEFAULT_RELAY_MEMBERS: u16 = 64;
 /// Key file where none is configured.
 pub const DEFAULT_KEY_FILE: &str = "/var/lib/handfast/identity.key";
 /// Directory of the control sockets where none is configured.
@@ -57,6 +61,9 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("identity", checked::IDENTITY_KEYS),
     ("listen", checked::LISTEN_KEYS),
     ("control", checked::CONTROL_KEYS),
+    ("discovery", checked::DISCOVERY_KEYS),
+    ("nat", checked::NAT_KEYS),
+    ("relay", checked::RELAY_KEYS),
     ("peer", checked::PEER_KEYS),
     ("channel", checked::CHANNEL_KEYS),
     ("match", flow::MATCH_KEYS),
@@ -73,6 +80,12 @@ pub struct Config {
     pub port: u16,
     /// Path of the control socket: absolute and short enough for one.
     pub control_socket: PathBuf,
+    /// Whether members on the same link are told of this node, and heard.
+    pub lan_discovery: bool,
+    /// Whether routers are asked to forward the port.
+    pub port_mapping: bool,
+    /// What this node forwards for other members; `None` if nothing.
+    pub relay: Option<Relay>,
     /// The static peers, in the order of the file; names, keys and prefixes are unique.
     pub peers: Vec<Peer>,
     /// Rules for reliable channels, in the order of the file, at most [`MAX_CHANNELS`]; the first that matches decides.
@@ -98,6 +111,15 @@ pub struct Interface {
     pub threads: Option<usize>,
 }
 
+/// How much a node forwards for other members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Megabits a second for each member that sends, 1 to 100000.
+    pub max_mbit: u32,
+    /// Members at a time, 1 to 10000.
+    pub max_members: u16,
+}
+
 /// One static peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -105,7 +127,7 @@ pub struct Peer {
     pub name: String,
     /// Its public key.
     pub id: PeerId,
-    /// Where it may be reached, at most [`MAX_ENDPOINTS`]; none if only it calls.
+    /// Where it may be reached, at most [`MAX_ENDPOINTS`]; none if others know where it is, or it calls.
     pub endpoints: Vec<Endpoint>,
     /// What lies behind it: destinations that are sent to it, and sources that it may send from. No host bits.
     pub prefixes: Vec<IpNet>,

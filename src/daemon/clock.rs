@@ -46,6 +46,40 @@ impl Clock {
     }
 }
 
+/// Notices that the machine, or this process, has stood still.
+#[derive(Debug)]
+pub(super) struct Standstill {
+    /// What was slept through since the machine started.
+    slept: Duration,
+}
+
+impl Standstill {
+    /// How long nothing may happen without anyone having to know.
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    /// Begins to notice.
+    pub(super) fn watch() -> Self {
+        Self { slept: slept() }
+    }
+
+    /// Whether more was slept since the last call than can be passed over; `late` is by how much an alarm came too late: a virtual machine that stands still knows of no suspend.
+    pub(super) fn has_been(&mut self, late: Duration) -> bool {
+        self.is_over(slept(), late)
+    }
+
+    fn is_over(&mut self, slept: Duration, late: Duration) -> bool {
+        let since = slept.saturating_sub(self.slept);
+        self.slept = slept;
+        since.max(late) > Self::PATIENCE
+    }
+}
+
+/// How long this machine was suspended since it started: `CLOCK_MONOTONIC` does not count that.
+fn slept() -> Duration {
+    let awake = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from);
+    boot_time().unwrap_or_default().saturating_sub(awake)
+}
+
 fn boot_time() -> io::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.into())
 }
@@ -53,6 +87,19 @@ fn boot_time() -> io::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suspended_machine_and_a_late_alarm_are_noticed_once() {
+        let second = Duration::from_secs(1);
+        let mut standstill = Standstill { slept: 100 * second };
+        assert!(!standstill.is_over(100 * second, Duration::ZERO));
+        assert!(!standstill.is_over(103 * second, Duration::ZERO), "a nap");
+        assert!(standstill.is_over(110 * second, Duration::ZERO));
+        assert!(!standstill.is_over(110 * second, Duration::ZERO));
+        assert!(!standstill.is_over(110 * second, 3 * second));
+        assert!(standstill.is_over(110 * second, 4 * second));
+        assert!(!Standstill::watch().has_been(Duration::ZERO), "this machine is awake");
+    }
 
     #[test]
     fn the_clock_runs_and_never_goes_back() {

@@ -10,10 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::DaemonError;
-use super::clock::Clock;
+use super::clock::{Clock, Standstill};
 use super::endpoints::Endpoints;
 use super::notify::Watchdog;
 use super::pings::OpenPings;
+use super::surroundings::Surroundings;
 use crate::base::PeerIndex;
 use crate::config::Config;
 use crate::control::{Request, Response};
@@ -46,6 +47,7 @@ pub(super) struct Edges {
     pub(super) threads: Vec<DataThread>,
     pub(super) resolver: Resolver,
     pub(super) endpoints: Endpoints,
+    pub(super) surroundings: Surroundings,
     pub(super) questions: mpsc::Receiver<Question>,
     pub(super) stop: StopSignals,
 }
@@ -62,6 +64,7 @@ pub(super) struct Engine<'a> {
     alarm: Alarm,
     /// What the alarm is set to.
     armed: Option<Instant>,
+    standstill: Standstill,
     watchdog: Watchdog,
     /// How often each data thread had come round when the watchdog was fed last.
     rounds: Vec<u64>,
@@ -73,6 +76,9 @@ struct Woken {
     stop: bool,
     question: Option<Question>,
     answer: Option<Answer>,
+    commands: Vec<Command>,
+    /// By how much the alarm came too late.
+    late: Duration,
 }
 
 impl<'a> Engine<'a> {
@@ -85,6 +91,7 @@ impl<'a> Engine<'a> {
             pings: OpenPings::default(),
             alarm,
             armed: None,
+            standstill: Standstill::watch(),
             watchdog: Watchdog::start(clock.now()),
             rounds: Vec::new(),
         }
@@ -123,15 +130,18 @@ impl<'a> Engine<'a> {
             patience = patience.saturating_sub(ROOM);
             self.edges.sender.flush();
         }
+        self.edges.surroundings.leave().await;
     }
 
     /// Sees to it that the loop wakes for the next deadline. An alarm that comes too early is harmless, and cheaper than one that is set for every packet.
     fn set_alarm(&mut self) -> Result<(), DaemonError> {
-        let room = self.edges.sender.is_blocked().then(|| self.clock.now() + ROOM);
+        let now = self.clock.now();
+        let room = self.edges.sender.is_blocked().then(|| now + ROOM);
         let deadlines = [self.node.poll_timeout(), self.watchdog.deadline(), self.pings.deadline(), room];
-        let deadline = deadlines.into_iter().flatten().min();
+        // What is overdue is due now: only the alarm itself can be late.
+        let deadline = deadlines.into_iter().flatten().min().map(|deadline| deadline.max(now));
         if let Some(deadline) = deadline.filter(|deadline| self.armed.is_none_or(|armed| *deadline < armed)) {
-            self.alarm.set(deadline.saturating_duration_since(self.clock.now()))?;
+            self.alarm.set(deadline.saturating_duration_since(now))?;
             self.armed = Some(deadline);
         }
         Ok(())
@@ -148,7 +158,8 @@ impl<'a> Engine<'a> {
         }
         if let Poll::Ready(expired) = self.alarm.poll_expired(cx) {
             expired?;
-            self.armed = None;
+            let armed = self.armed.take();
+            woken.late = armed.map_or(Duration::ZERO, |armed| self.clock.now().saturating_duration_since(armed));
             any = true;
         }
         any |= edges.shared.mailbox.poll_ready(cx).is_ready();
@@ -160,12 +171,24 @@ impl<'a> Engine<'a> {
             woken.answer = Some(answer);
             any = true;
         }
+        if let Poll::Ready(commands) = edges.surroundings.poll_commands(cx) {
+            woken.commands = commands;
+            any = true;
+        }
         if any { Poll::Ready(Ok(woken)) } else { Poll::Pending }
     }
 
     /// One round of work; whether there may be more at once, as when a question has made the node want to send.
     fn round(&mut self, woken: Woken) -> Result<bool, DaemonError> {
         let now = self.clock.now();
+        if self.standstill.has_been(woken.late) {
+            tracing::info!("the host has slept");
+            self.edges.surroundings.on_moved();
+            self.node.handle_command(now, Command::NetworkChanged);
+        }
+        for command in woken.commands {
+            self.node.handle_command(now, command);
+        }
         let mail = self.edges.shared.mailbox.take();
         self.handle_mail(now, mail)?;
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -257,11 +280,10 @@ impl<'a> Engine<'a> {
             Event::Disconnected { peer, reason } => {
                 tracing::info!(peer = name(peer), reason = reason.reason(), "disconnected");
             }
-            Event::Moved { peer } => tracing::info!(peer = name(peer), "the peer has another address"),
+            Event::Moved { peer } => tracing::debug!(peer = name(peer), "traffic takes another path"),
+            Event::Announce { datagram } => self.edges.surroundings.announce(&datagram, &mut self.edges.sender),
             Event::Unreachable { peer } => tracing::info!(peer = name(peer), "the peer does not answer"),
             Event::Pong { peer, number, rtt, hop } => self.on_pong(peer, number, rtt, hop),
-            // Heard by nobody as long as no socket is open to the link.
-            Event::Announce { datagram: _ } => {}
         }
     }
 }
@@ -302,6 +324,7 @@ mod tests {
     use crate::config::key::format_public;
     use crate::control::Command as ControlCommand;
     use crate::crypto::keys::IdentitySecret;
+    use crate::daemon::surroundings::Wishes;
     use crate::dataplane::{Mailbox, Table};
     use crate::io::tun::Tun;
     use crate::io::udp;
@@ -358,6 +381,7 @@ mod tests {
             threads: Vec::new(),
             resolver: Resolver::new(endpoints.names()),
             endpoints,
+            surroundings: Surroundings::new(tun.index, 0, Wishes::default()),
             questions,
             stop: StopSignals::listen().unwrap(),
         };

@@ -5,6 +5,7 @@
 //! - [`endpoints`]: where the peers may be reached;
 //! - [`questions`]: what the control socket asks: [`status`], [`netcheck`], [`why`], and [`pings`], which wait for a peer;
 //! - [`lookup`]: which peer is meant, and what it is called;
+//! - [`surroundings`]: what the host is connected to;
 //! - [`notify`]: what the service manager is told.
 
 mod clock;
@@ -16,6 +17,7 @@ mod notify;
 mod pings;
 mod questions;
 mod status;
+mod surroundings;
 mod why;
 
 use std::future::poll_fn;
@@ -33,8 +35,9 @@ use zeroize::Zeroizing;
 use self::clock::Clock;
 use self::endpoints::Endpoints;
 use self::engine::{Edges, Engine, StopSignals};
+use self::surroundings::{Surroundings, Wishes};
 use crate::base::{PeerIndex, Rng, SharedDrops};
-use crate::config::{Config, MAX_THREADS};
+use crate::config::{Config, MAX_THREADS, Relay};
 use crate::control::{self, ControlListener};
 use crate::crypto::aead::hardware_prefers_aes;
 use crate::crypto::keys::IdentitySecret;
@@ -45,6 +48,7 @@ use crate::io::resolve::{self, Resolver};
 use crate::io::tun::{Tun, TunError, TunWriter};
 use crate::io::{MARK, netlink, udp};
 use crate::overlay::flow::{ChannelRules, TooManyRules};
+use crate::proto::command::RelayLimits;
 use crate::proto::{Node, NodeConfig, PeerConfig};
 
 /// Questions from the control socket that wait for the loop.
@@ -114,8 +118,10 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
         tun: Arc::default(),
     });
     tracing::debug!(threads = count, tso = tun.offload.tso, uso = tun.offload.uso, "data threads start");
+    let wishes = Wishes { lan_discovery: config.lan_discovery, port_mapping: config.port_mapping };
+    let surroundings = Surroundings::new(tun.index, config.port, wishes);
     let (tun, sender, threads) = data_threads(&pairs, &tun, &shared, clock)?;
-    let edges = Edges { tun, sender, shared, threads, resolver, endpoints, questions, stop };
+    let edges = Edges { tun, sender, shared, threads, resolver, endpoints, surroundings, questions, stop };
     let mut engine = Engine::new(config, clock, alarm, node, edges);
     tracing::info!(interface = config.interface.name, port = config.port, peers = config.peers.len(), "up");
     notify::ready(&format!("{} is up, {} peers configured", config.interface.name, config.peers.len()));
@@ -194,8 +200,13 @@ fn node_config(config: &Config, endpoints: &Endpoints) -> Result<NodeConfig, Dae
         prefers_aes: hardware_prefers_aes(),
         dscp: config.interface.dscp,
         publishes: true,
+        relay: config.relay.map(relay_limits),
         ..NodeConfig::default()
     })
+}
+
+fn relay_limits(relay: Relay) -> RelayLimits {
+    RelayLimits { bytes_per_second: u64::from(relay.max_mbit) * 1_000_000 / 8, members: relay.max_members.into() }
 }
 
 fn plan(config: &Config, tun: &Tun) -> Plan {

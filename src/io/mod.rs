@@ -3,15 +3,19 @@
 //! - [`tun`]: the overlay interface, packet by packet;
 //! - [`udp`]: the underlay, datagrams in batches;
 //! - [`offload`]: many packets as one, and apart again;
-//! - [`netlink`]: addresses, routes and rules of the interface;
+//! - [`netlink`]: addresses, routes and rules of the interface, and those that the host has besides;
+//! - [`multicast`]: neighbours on the same link;
 //! - [`poller`]: waiting, for threads without a runtime;
+//! - [`portmap`]: a port that the router forwards;
 //! - [`resolve`]: names to addresses;
 //! - [`alarm`]: a deadline that passes during suspend too.
 
 pub mod alarm;
+pub mod multicast;
 pub mod netlink;
 pub mod offload;
 pub mod poller;
+pub mod portmap;
 pub mod resolve;
 pub mod tun;
 pub mod udp;

@@ -24,6 +24,7 @@ mod nat;
 mod natlab;
 mod offload;
 mod paths;
+mod portmap;
 mod reach;
 mod support;
 mod wire;

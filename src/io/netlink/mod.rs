@@ -9,6 +9,7 @@
 //! rules that look into an empty table; the next start finds and replaces them. Rules that somebody deletes meanwhile are put back.
 
 mod rules;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,6 +26,7 @@ use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use self::rules::{Family, News, Rules};
+pub use self::watch::{Lan, Networks, Watch};
 
 /// Who made our routes and rules, in the kernel's numbering; unassigned in iproute2's `rt_protos`, and the letter H.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x48);

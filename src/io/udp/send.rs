@@ -181,7 +181,7 @@ impl TxSink for Sender {
     }
 }
 
-/// Datagrams of one length and class to one destination; the last may be shorter.
+/// Datagrams of one length, class and hop limit to one destination; the last may be shorter.
 #[derive(Debug)]
 struct Batch {
     link: Link,
@@ -337,9 +337,14 @@ impl Outbox {
             SocketAddr::V4(_) => ControlMessage::Ipv4Tos(&tos),
             SocketAddr::V6(_) => ControlMessage::Ipv6TClass(&class),
         });
+        let hops = link.hop_limit.map(libc::c_int::from);
+        let hops = hops.as_ref().map(|hops| match link.remote {
+            SocketAddr::V4(_) => ControlMessage::Ipv4Ttl(hops),
+            SocketAddr::V6(_) => ControlMessage::Ipv6HopLimit(hops),
+        });
         let segment = segment.as_ref().map(ControlMessage::UdpGsoSegments);
         let source = source.as_ref().map(Source::message);
-        let messages: Vec<ControlMessage<'_>> = [class, segment, source].into_iter().flatten().collect();
+        let messages: Vec<ControlMessage<'_>> = [class, hops, segment, source].into_iter().flatten().collect();
         let (socket, remote) = (self.socket.as_raw_fd(), SockaddrStorage::from(link.remote));
         loop {
             match sendmsg(socket, &[IoSlice::new(contents)], &messages, MsgFlags::empty(), Some(&remote)) {
@@ -553,6 +558,45 @@ mod tests {
             sender.flush();
             let expected = [TrafficClass::new(8, Ecn::NotEct), TrafficClass::new(10, Ecn::Ect1)];
             assert_eq!(expected.map(|_| class_of_next(&far)), expected);
+        }
+    }
+
+    /// How many routers the next datagram might have passed still.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other messages say nothing of it")]
+    fn hops_of_next(socket: &UdpSocket) -> i32 {
+        let (mut bytes, mut room) = ([0; 2000], nix::cmsg_space!(libc::c_int));
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let received =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut room), MsgFlags::empty()).unwrap();
+        let hops = received.cmsgs().unwrap().find_map(|message| match message {
+            ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => Some(hops),
+            _ => None,
+        });
+        hops.unwrap()
+    }
+
+    #[test]
+    fn each_datagram_has_the_hop_limit_of_its_link_or_else_of_the_host() {
+        for here in HERE {
+            let far = UdpSocket::bind((here, 0)).unwrap();
+            if here.is_ipv4() {
+                setsockopt(&far, sockopt::Ipv4RecvTtl, &true).unwrap();
+            } else {
+                setsockopt(&far, sockopt::Ipv6RecvHopLimit, &true).unwrap();
+            }
+            let mut sender = sender();
+            let link = Link::to(far.local_addr().unwrap());
+            let links = [link, link.within(3), link.within(3), link.within(1), link, link];
+            for link in links {
+                send(&mut sender, link, &[0; 500]);
+            }
+            send(&mut sender, Link::new(Some(here), link.remote).within(255), b"from a known address");
+            sender.flush();
+            assert_eq!((sender.counters().sent, sender.counters().batches), (7, 5), "one hop limit a batch");
+            let seen = [(); 7].map(|()| hops_of_next(&far));
+            let usual = seen[0];
+            assert!(usual > 3, "{seen:?}");
+            assert_eq!(seen, [usual, 3, 3, 1, usual, usual, 255]);
         }
     }
 
