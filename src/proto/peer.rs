@@ -643,6 +643,11 @@ impl Peer {
         self.stopped || self.carries_user_data() && self.lost_at().is_none() && self.search_at.is_none()
     }
 
+    /// A session that this node initiated waits for the peer to confirm it.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.sessions.iter().any(Session::is_pending)
+    }
+
     pub(crate) fn is_greeting(&self) -> bool {
         self.attempt.is_some()
     }

@@ -66,8 +66,16 @@ fn disagreements(seed: u64) -> Vec<String> {
         };
         let story = |host, peer| {
             let status = topology.world.status(host, peer);
-            let paths: Vec<String> =
-                status.paths.iter().map(|path| format!("{:?} proven {}", path.hop, path.is_proven)).collect();
+            let paths: Vec<String> = status
+                .paths
+                .iter()
+                .map(|path| {
+                    format!(
+                        "{:?} {:?} proven {} rtt {:?} heard {:?} unanswered {}",
+                        path.hop, path.kind, path.is_proven, path.rtt, path.heard, path.unanswered
+                    )
+                })
+                .collect();
             format!(
                 "  {}\n    tried (time before now): {:?}\n    paths: {paths:?}\n",
                 topology.describe(host),
@@ -75,6 +83,9 @@ fn disagreements(seed: u64) -> Vec<String> {
             )
         };
         let (one, other) = (story(pair.0, pair.1), story(pair.1, pair.0));
+        let relays: Vec<usize> = (0..topology.parties.len()).filter(|&host| topology.parties[host].relays).collect();
+        let known: Vec<usize> = (0..topology.parties.len()).filter(|&host| topology.parties[host].is_known).collect();
+        let one = format!("  introducers {known:?}, relays {relays:?}\n{one}");
         Some(format!("SIM_SEED={seed}: {expected:?} was expected, found: {what}\n{one}{other}"))
     });
     wrong.collect()

@@ -3,9 +3,9 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::MAX_LOCAL;
 use super::contact::QUESTIONS;
 use super::frame::MeshFrame;
+use super::{MAX_LOCAL, predict};
 use crate::base::{Link, PeerId, PeerIndex};
 use crate::proto::command::CandidateKind;
 use crate::proto::event::Dropped;
@@ -309,6 +309,8 @@ impl Node {
         peer.contact().told.clone_from(&told);
         // It may share the network, and be told more of this node now.
         peer.set_untold();
+        let observed: Vec<SocketAddr> =
+            told.iter().filter(|(_, source)| *source == Source::Observed).map(|(address, _)| *address).collect();
         let Some(session) = peer.mesh_session() else { return };
         for (address, source) in told {
             let usable = hop::is_public(address) || (near && hop::is_near(address));
@@ -316,6 +318,9 @@ impl Node {
             if usable && !own.contains(&address) {
                 session.path.add(now, Link::to(address), kind(source));
             }
+        }
+        for address in predict::next_ports(&observed) {
+            session.path.add(now, Link::to(address), CandidateKind::Predicted);
         }
     }
 }

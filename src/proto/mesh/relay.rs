@@ -4,10 +4,11 @@
 //! datagram, cannot read it, and whoever alters it makes it fail to open.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::frame::MeshFrame;
-use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
+use crate::base::{Ecn, Link, PeerId, PeerIndex, TunSink, TxSink};
 use crate::proto::channel::parts::Reassembly;
 use crate::proto::command::{CandidateKind, RelayLimits};
 use crate::proto::event::Dropped;
@@ -221,6 +222,15 @@ impl Node {
             )?;
         }
         Ok(())
+    }
+
+    /// Every way to a member through a relay with a session.
+    pub(super) fn relayed_ways(&mut self, member: &PeerId) -> Vec<SocketAddr> {
+        let tag = self.local.net.tag(member);
+        let connected = self.peers.connected();
+        let relays =
+            connected.into_iter().filter(|index| self.peers.get_mut(*index).is_some_and(|peer| peer.is_relay()));
+        relays.map(|relay| hop::relayed(relay, tag)).collect()
     }
 
     /// A peer relays: sessions that are in use may need it.

@@ -100,11 +100,16 @@ impl Candidate {
         wait
     }
 
-    /// An answer came from there. False if no ping waits for it.
-    pub(super) fn on_answer(&mut self, now: Instant, cookie: &[u8; 32]) -> bool {
+    /// Whether a ping with this cookie waits for its answer.
+    pub(super) fn waits_for(&self, cookie: &[u8; 32]) -> bool {
         // The cookie came sealed from the peer: comparing it needs no constant time.
+        self.outstanding.iter().any(|ping| ping.cookie == *cookie)
+    }
+
+    /// The answer to a ping came.
+    pub(super) fn on_answer(&mut self, now: Instant, cookie: &[u8; 32]) {
         let Some(ping) = self.outstanding.iter().find(|ping| ping.cookie == *cookie).copied() else {
-            return false;
+            return;
         };
         let sample = now.saturating_duration_since(ping.sent_at);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 3 + sample) / 4));
@@ -112,7 +117,6 @@ impl Candidate {
         self.proven |= ping.full;
         (self.unanswered, self.failures) = (0, 0);
         self.outstanding.clear();
-        true
     }
 
     /// Whether a ping was answered since `then`.

@@ -171,15 +171,26 @@ fn traffic_follows_a_peer_that_has_moved() {
 }
 
 #[test]
-fn an_answer_counts_only_with_its_cookie_and_from_where_the_ping_went() {
+fn an_answer_counts_only_with_its_cookie_and_for_the_address_to_which_the_ping_went() {
     let (now, mut rng) = (crate::proto::tests::start(), Rng::from_number(1));
     let mut paths = Paths::new(now, link(1));
     paths.on_packet(now, link(2), true);
     let pings: Vec<PathPing> = std::iter::from_fn(|| paths.poll_ping(now, &mut rng)).collect();
     let ping = pings.iter().find(|ping| ping.link == link(2)).unwrap();
-    assert!(paths.on_answer(now, link(3), &ping.cookie).is_none(), "the right cookie from elsewhere");
     assert!(paths.on_answer(now, link(2), &[0; 32]).is_none(), "the wrong cookie from there");
-    assert_eq!(paths.link(), link(1));
+    let status =
+        |paths: &Paths| paths.status(now).into_iter().map(|path| (path.hop, path.rtt.is_some())).collect::<Vec<_>>();
+    let before = status(&paths);
+    // A symmetric NAT sends the answer from another port than the one that the ping went to.
+    assert!(paths.on_answer(now, link(3), &ping.cookie).is_some());
+    assert_ne!(status(&paths), before);
+    assert!(status(&paths).contains(&(hop::hop(link(2).remote), true)));
+    assert!(
+        !status(&paths).iter().any(|(known, _)| *known == hop::hop(link(3).remote)),
+        "nothing is said of where it came from"
+    );
+    assert_eq!(paths.link(), link(1), "a small one moves nothing");
+    assert!(paths.on_answer(now, link(2), &ping.cookie).is_none(), "a repeated answer is none");
 }
 
 #[test]
