@@ -495,9 +495,9 @@ impl Node {
         let seeking = contact.seeking.as_mut().ok_or(Dropped::Unexpected)?;
         let (epoch, introducer) = seeking.verify_answer(now, &self.local, &id, answer)?;
         let (targets, rtt) = (seeking.targets(), now.saturating_duration_since(seeking.since));
-        contact.step(now, Step::Introduced(introducer));
         // The search goes on until the session is confirmed: what brought the answer may be a way in one direction.
         seeking.on_answered(now);
+        contact.step(now, Step::Introduced(introducer));
         // The answer may have come on a way on which nothing goes back.
         let relays = self.relayed_ways(&id);
         let serial = self.next_serial();
