@@ -243,6 +243,13 @@ fn an_introduced_peer_is_where_it_is_heard_first() {
     let mut paths = Paths::tentative(now, link(1));
     assert!(paths.on_packet(now, relayed(), true), "not where it was expected");
     assert_eq!(paths.link(), relayed());
-    assert!(!paths.on_packet(now, link(2), true), "the next one has to prove itself");
+    assert!(paths.on_packet(now, link(2), true), "until the session is confirmed, the last packet counts");
+    assert!(paths.on_packet(now, relayed(), true));
+    assert!(paths.rotate(now), "a way that leads nowhere is left for the next one");
+    assert_eq!(paths.link(), link(2));
+    paths.on_packet(now, relayed(), true);
+    paths.on_confirmed();
+    assert!(!paths.on_packet(now, link(3), true), "from now on an address has to prove itself");
+    assert!(!paths.rotate(now));
     assert_eq!(paths.link(), relayed());
 }
