@@ -83,6 +83,7 @@ pub(crate) struct Mesh {
     /// When the choice of standing peers is to be looked at again.
     choose_at: Option<Instant>,
     announce_at: Option<Instant>,
+    announced_at: Option<Instant>,
 }
 
 /// A ping with this token opens the way to or from `peer`.
@@ -121,6 +122,7 @@ impl Mesh {
             introducers: Vec::new(),
             choose_at: None,
             announce_at: None,
+            announced_at: None,
         }
     }
 
