@@ -92,7 +92,7 @@ impl Node {
             return Err(refused(Dropped::Replayed));
         }
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
-        if !(hop::is_public(*address) || near && hop::is_near(*address)) {
+        if !(hop::is_public(*address) || near && hop::is_private(*address)) {
             return Err(refused(Dropped::Ignored));
         }
         taken(self.mesh.targets.take(now, address.ip()))?;
@@ -170,7 +170,7 @@ impl Node {
         address: SocketAddr,
     ) {
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
-        let usable = hop::is_public(address) || near && hop::is_near(address);
+        let usable = hop::is_public(address) || near && hop::is_private(address);
         if !usable || !self.is_answering(index, ephemeral) || !self.mesh.targets.take(now, address.ip()) {
             return;
         }
