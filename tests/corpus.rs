@@ -5,6 +5,8 @@
 mod channels;
 #[path = "checks/inner_ip.rs"]
 mod inner_ip;
+#[path = "checks/mesh.rs"]
+mod mesh;
 #[path = "checks/node.rs"]
 mod node;
 #[path = "checks/offload.rs"]
@@ -78,6 +80,24 @@ fn no_script_of_the_corpus_lets_an_insider_do_harm() {
 }
 
 #[test]
+fn no_script_of_the_corpus_lets_two_members_do_harm_to_others() {
+    replay("mesh", |script| {
+        mesh::mesh(script);
+    });
+}
+
+#[test]
+fn the_two_members_reach_what_they_attack() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/mesh");
+    for (script, answers, strangers) in
+        [("introduction", 5, true), ("forged-introduction", 0, false), ("candidates", 0, true)]
+    {
+        let (answered, strange) = mesh::mesh(&fs::read(folder.join(script)).unwrap());
+        assert_eq!((answered, strange > 0), (answers, strangers), "{script}");
+    }
+}
+
+#[test]
 fn the_insider_has_the_right_keys() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/insider");
     for (script, delivered) in [("finish-and-data", 1), ("reliable", 2), ("parts", 1), ("before-finish", 0)] {
@@ -92,6 +112,9 @@ fn no_random_script_breaks_a_node() {
         ("node", (|script| node::pair(script)) as fn(&[u8])),
         ("insider", |script| {
             node::insider(script);
+        }),
+        ("mesh", |script| {
+            mesh::mesh(script);
         }),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);

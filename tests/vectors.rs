@@ -12,6 +12,7 @@ use std::{env, fmt::Write as _, fs};
 
 use handfast::base::{PeerId, Rng, SessionIndex};
 use handfast::crypto::kem::encapsulate_with;
+use handfast::crypto::mesh::{Introduced, PunchedBy};
 use handfast::crypto::schedule::hello_hash;
 use handfast::crypto::{
     Chain, Cipher, CookieJar, EphemeralSecret, Epoch0, EpochKeys, IdentitySecret, KemSecret, Label, Net, OpenKey, Role,
@@ -177,6 +178,12 @@ fn labels() {
         "epoch n",
         "ping",
         "pong",
+        "introduction",
+        "intro I",
+        "punch",
+        "tag",
+        "lan",
+        "rank",
     ] {
         assert_eq!(Label::new(name).as_bytes(), &l(name));
         s.is(&name.replace(' ', "."), &l(name));
@@ -203,6 +210,93 @@ fn clear_ping() {
     assert_eq!(net.pong_mac(&dst, &n), hmac(&key, &[&n])[..16]);
     s.is("pong.mac", &net.pong_mac(&dst, &n));
     s.is("pong", &packet(0x82, &[&n, &net.pong_mac(&dst, &n)]));
+    s.close();
+}
+
+#[test]
+fn an_introduction_without_a_mesh_secret() {
+    let about = "Node 1 asks node 2 to introduce it to node 3, in a mesh without a secret (PROTOCOL §12).";
+    let mut s = Scenario::open("introduction.txt", about);
+    let psk = s.given("psk", [0; 32]);
+    introduction(s, psk);
+}
+
+#[test]
+fn an_introduction_with_a_mesh_secret() {
+    let about = "Node 1 asks node 2 to introduce it to node 3, in a mesh with a secret (PROTOCOL §12).";
+    let mut s = Scenario::open("introduction-psk.txt", about);
+    let psk = s.drawn("psk");
+    introduction(s, psk);
+}
+
+/// PROTOCOL §12.1, §12.3, §12.4, §12.6 and §12.7.
+fn introduction(mut s: Scenario, psk: [u8; 32]) {
+    let net_bytes = h(&[&l("net"), &psk]);
+    let net = Net::new(&secret(psk));
+    s.is("net", &net_bytes);
+    s.comment("Keys: s_x and x_1 are private, S_x and X_1 public. N_3 is what node 3 gave out.");
+    let [one, two, three] = ["1", "2", "3"].map(|x| {
+        let identity = IdentitySecret::from_seed(secret(s.drawn(&format!("s_{x}"))));
+        s.is(&format!("S_{x}"), identity.id().as_bytes());
+        identity
+    });
+    let x_1 = ephemeral(&mut s, "x_1", "X_1").public();
+    let n_3: [u8; 16] = s.drawn("N_3");
+    let [id_1, id_2, id_3] = [one.id(), two.id(), three.id()];
+
+    s.comment("The signature of the asker, and what begins the handshake in the place of a hello (PROTOCOL §12.3).");
+    let introduced = Introduced { asker: &id_1, introducer: &id_2, target: &id_3, ephemeral: &x_1, nonce: &n_3 };
+    let signature = net.sign_introduction(&one, &introduced);
+    net.verify_introduction(&introduced, &signature).unwrap();
+    let fields: [&[u8]; 6] = [&net_bytes, &id_1.0, &id_2.0, &id_3.0, &x_1, &n_3];
+    let signed = [&l("introduction")[..], &[0x01], &fields.concat()].concat();
+    assert_eq!(one.sign(Label::new("introduction"), &[&signed[32..]]), signature);
+    s.is("sig_X.signed", &signed);
+    s.is("sig_X", &signature);
+    let h_i = h(&[&l("intro I"), &fields.concat(), &signature]);
+    assert_eq!(net.introduction_hash(&introduced, &signature), h_i);
+    s.is("h_I", &h_i);
+
+    s.comment(
+        "What node 3 answers, with E_3 for its ephemeral key: the answer to a hello, with this h_I (PROTOCOL §4.4).",
+    );
+    let e_3 = ephemeral(&mut s, "e_3", "E_3").public();
+    let signature = net.sign_answer(&three, &id_1, &e_3, &h_i);
+    let signed = [&l("hello answer")[..], &[0x01, 0x81], &net_bytes, &id_1.0, &id_3.0, &e_3, &h_i].concat();
+    s.is("sig_R.signed", &signed);
+    s.is("sig_R", &signature);
+    s.is("th_0", &h(&[&l("transcript"), &h_i, &e_3, &id_3.0, &signature]));
+
+    s.comment("Punch tokens, and the pings that bear them (PROTOCOL §12.4).");
+    let key = h(&[&l("punch"), &net_bytes, &x_1, &id_1.0, &id_3.0]);
+    s.is("punch.key", &key);
+    for (name, by, end) in [("punch.by_1", PunchedBy::Asker, 0x01), ("punch.by_3", PunchedBy::Target, 0x02)] {
+        let token = net.punch_token(&x_1, &id_1, &id_3, by);
+        assert_eq!(token, hmac(&key, &[&[end]]));
+        s.is(name, &token);
+        s.is(&format!("{name}.ping"), &packet(0x02, &[&token]));
+    }
+
+    s.comment("By which a relay names each (PROTOCOL §12.6).");
+    for (name, id) in [("tag_1", id_1), ("tag_3", id_3)] {
+        assert_eq!(net.tag(&id).to_be_bytes(), h(&[&l("tag"), &net_bytes, &id.0])[..8]);
+        s.is(name, &net.tag(&id).to_be_bytes());
+    }
+
+    s.comment("How high 1 and 2 stand among those who introduce 3 (PROTOCOL §12.1).");
+    for (name, id) in [("rank_3_1", id_1), ("rank_3_2", id_2)] {
+        assert_eq!(net.rank(&id_3, &id).to_be_bytes(), h(&[&l("rank"), &net_bytes, &id_3.0, &id.0])[..8]);
+        s.is(name, &net.rank(&id_3, &id).to_be_bytes());
+    }
+
+    s.comment("Node 1 says on its link that it is there, with the number n (PROTOCOL §12.7).");
+    let n: [u8; 16] = s.drawn("n");
+    let key = h(&[&l("lan"), &net_bytes, &id_1.0]);
+    s.is("lan.key", &key);
+    let mac = net.announcement_mac(&id_1, &n);
+    assert_eq!(mac, hmac(&key, &[&n])[..16]);
+    s.is("lan.mac", &mac);
+    s.is("announcement", &packet(0x02, &[&n, &mac]));
     s.close();
 }
 

@@ -3,10 +3,11 @@
 #![expect(clippy::panic, reason = "a vector that cannot be read is a failed test")]
 
 use std::fs;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use handfast::base::{PeerId, SessionIndex};
+use handfast::wire::member::{Candidates, Entry, Keys, Source, encode_candidates, encode_entries};
 use handfast::wire::sealed::{HEADER, TAG};
 use handfast::wire::{
     CloseReason, CookieKind, DataWriter, DecodeError, Frame, HelloKind, IntroductionStatus, Packet, Record,
@@ -97,7 +98,9 @@ const COOKIE_PACKETS: [(&str, CookieKind); 3] =
 const OTHER_PACKETS: [&str; 5] =
     ["sealed", "data-keepalive", "data-keepalive-padded", "data-several", "data-probe-padded"];
 
-const FRAMES: [&str; 17] = [
+const PADDED_PINGS: [&str; 3] = ["ping-padded", "ping-answer-padded", "ping-bad-padding"];
+
+const FRAMES: [&str; 20] = [
     "reliable-data",
     "reliable-data-longest",
     "acknowledgement",
@@ -115,9 +118,12 @@ const FRAMES: [&str; 17] = [
     "partial-data",
     "probe",
     "probe-answer",
+    "relayed-onward",
+    "relayed-arrived",
+    "relayed-part",
 ];
 
-const RECORDS: [&str; 9] = [
+const RECORDS: [&str; 17] = [
     "offer",
     "finish",
     "rekey",
@@ -126,6 +132,14 @@ const RECORDS: [&str; 9] = [
     "close-idle",
     "close-protocol-fault",
     "close-superseded",
+    "peers-list-empty",
+    "peers-list-found",
+    "peers-list-longest",
+    "find",
+    "about",
+    "about-nowhere",
+    "candidates",
+    "candidates-none",
     "unknown",
 ];
 
@@ -135,7 +149,7 @@ const MALFORMED: [&str; 3] = ["malformed-packets", "malformed-data", "malformed-
 fn every_file_of_vectors_has_a_test() {
     let mut expected: Vec<String> = HELLOS.map(|(name, _)| name).map(String::from).to_vec();
     expected.extend(COOKIE_PACKETS.map(|(name, _)| name.to_owned()));
-    expected.extend(OTHER_PACKETS.iter().chain(&MALFORMED).map(|&name| name.to_owned()));
+    expected.extend(OTHER_PACKETS.iter().chain(&PADDED_PINGS).chain(&MALFORMED).map(|&name| name.to_owned()));
     expected.extend(FRAMES.map(|name| format!("frame-{name}")));
     expected.extend(RECORDS.map(|name| format!("record-{name}")));
     expected.sort();
@@ -180,6 +194,23 @@ fn retry_and_pings_are_as_in_their_vectors() {
         };
         assert_eq!(cookie, vector.array("cookie"));
         assert_eq!(encode_cookie_packet(kind, vector.array("cookie")), packet);
+    }
+}
+
+#[test]
+fn inside_an_envelope_zeros_may_follow_a_ping() {
+    for name in PADDED_PINGS {
+        let vector = Vector::read(name);
+        let packet = vector.bytes("packet");
+        assert!(Packet::decode(packet).is_err(), "{name}: not outside of one");
+        match (name, Packet::decode_inside(packet)) {
+            ("ping-padded", Ok(Packet::Ping(cookie))) | ("ping-answer-padded", Ok(Packet::PingAnswer(cookie))) => {
+                assert_eq!(cookie, vector.array("cookie"));
+                assert_eq!(HEADER + packet.len() + TAG, usize::from(vector.u16("datagram_length")), "{name}");
+            }
+            ("ping-bad-padding", Err(DecodeError::Value("padding"))) => {}
+            (_, other) => panic!("{name}: {other:?}"),
+        }
     }
 }
 
@@ -269,6 +300,15 @@ fn expected_frame<'a>(name: &str, vector: &'a Vector) -> Frame<'a> {
         "partial-data" => Frame::PartialData { channel, data: vector.bytes("data") },
         "probe" => Frame::Probe { channel, number: vector.u32("number") },
         "probe-answer" => Frame::ProbeAnswer { channel, number: vector.u32("number"), size: vector.u16("size") },
+        "relayed-onward" | "relayed-arrived" => {
+            let (hops, tag) = (vector.u8("hops"), vector.u64("tag"));
+            Frame::Relayed { channel, hops, tag, datagram: vector.bytes("datagram") }
+        }
+        "relayed-part" => {
+            let (hops, tag, number) = (vector.u8("hops"), vector.u64("tag"), vector.u32("number"));
+            let (index, count, data) = (vector.u8("index"), vector.u8("count"), vector.bytes("data"));
+            Frame::RelayedPart { channel, hops, tag, number, index, count, data }
+        }
         acknowledgement => {
             let (status, byte) = match acknowledgement.strip_prefix("introduction-ack-") {
                 Some("accepted") => (IntroductionStatus::Accepted, 0),
@@ -285,11 +325,37 @@ fn expected_frame<'a>(name: &str, vector: &'a Vector) -> Frame<'a> {
     }
 }
 
+/// An address and a port, as they lie in a record.
+fn socket(address: &[u8; 16], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(*address)).to_canonical(), port)
+}
+
+fn socket_of(bytes: &[u8]) -> SocketAddr {
+    socket(bytes[..16].try_into().unwrap(), u16::from_be_bytes([bytes[16], bytes[17]]))
+}
+
+/// The entries made of the fields that follow each key.
+fn expected_entries(vector: &Vector) -> Vec<Entry> {
+    let fields = |name| vector.all(name).into_iter();
+    let places = fields("address").zip(fields("port")).map(|(address, port)| socket_of(&[address, port].concat()));
+    let rest = fields("entry_flags").zip(fields("nonce"));
+    let all = fields("key").zip(places).zip(rest).map(|((key, address), (flags, nonce))| Entry {
+        id: PeerId(key.try_into().unwrap()),
+        address,
+        connected: flags[0] & 1 != 0,
+        relays: flags[0] & 2 != 0,
+        claimed: flags[0] & 4 != 0,
+        nonce: nonce.try_into().unwrap(),
+    });
+    all.collect()
+}
+
 #[test]
 fn records_are_as_in_their_vectors() {
     for name in RECORDS {
         let vector = Vector::read(&format!("record-{name}"));
         let signature = || vector.array("signature");
+        let (entries, keys, candidates);
         let expected = match name {
             "offer" => Record::Offer { caps: vector.u32("caps"), ek: vector.array("ek") },
             "finish" => Record::Finish { caps: vector.u32("caps"), ct: vector.array("ct"), signature: signature() },
@@ -305,6 +371,33 @@ fn records_are_as_in_their_vectors() {
             "close-idle" => Record::Close(CloseReason::Idle),
             "close-protocol-fault" => Record::Close(CloseReason::ProtocolFault),
             "close-superseded" => Record::Close(CloseReason::Superseded),
+            "peers-list-empty" | "peers-list-found" | "peers-list-longest" => {
+                entries = encode_entries(&expected_entries(&vector));
+                let list = Record::decode(vector.bytes("record"));
+                let Ok(Record::PeersList { version, flags, entries: decoded }) = list else {
+                    panic!("{name}: {list:?}")
+                };
+                assert_eq!((version, flags), (vector.u32("version"), vector.u8("flags")), "{name}");
+                assert_eq!(decoded.iter().collect::<Vec<_>>(), expected_entries(&vector), "{name}");
+                assert_eq!(decoded.bytes(), entries, "{name}");
+                list.unwrap()
+            }
+            "find" => {
+                keys = vector.all("key").concat();
+                Record::Find(Keys::new(&keys))
+            }
+            "about" | "about-nowhere" => {
+                let seen = socket(vector.array("address"), vector.u16("port"));
+                Record::About { flags: vector.u8("flags"), nonce: vector.array("nonce"), seen }
+            }
+            "candidates" | "candidates-none" => {
+                let all = vector.all("candidate").into_iter().map(|bytes| {
+                    let source = [Source::Local, Source::Observed, Source::Mapped][usize::from(bytes[18])];
+                    (socket_of(bytes), source)
+                });
+                candidates = encode_candidates(&all.collect::<Vec<_>>());
+                Record::Candidates(Candidates::new(&candidates))
+            }
             unknown => {
                 assert_eq!(unknown, "unknown");
                 Record::Unknown(vector.u8("type"))

@@ -3,7 +3,8 @@
 //! In [`pair`] two honest nodes talk over a line that the script controls: it delivers, drops, repeats, spoils and delays their datagrams, adds some of its own, and lets time
 //! pass. Whatever it does: no panic, nothing comes out of a tunnel that did not go into the other, and when the line is good again, packets get through.
 //!
-//! In [`insider`] one node talks to a peer that has its keys and means harm: it shakes hands as it should and then seals whatever the script says.
+//! In [`insider`] one node talks to a peer that has its keys and means harm: it shakes hands as it should and then seals whatever the script says. In `mesh` two such peers
+//! say whatever they like about others.
 #![expect(clippy::expect_used, clippy::panic, reason = "a check that fails panics")]
 
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use handfast::base::{Link, PeerIndex, Rng, SessionIndex, TunSink, TxSink};
-use handfast::crypto::aead::{Cipher, SealKey, TxCounter};
+use handfast::crypto::aead::{Cipher, OpenKey, SealKey, TxCounter};
 use handfast::crypto::kem::encapsulate;
 use handfast::crypto::keys::{EphemeralSecret, IdentitySecret};
 use handfast::crypto::schedule::{Epoch0, EpochKeys, Net, Role, hello_hash};
@@ -24,11 +25,14 @@ use handfast::wire::{DataWriter, Frame, HelloKind, Packet, Record, SealedHeader,
 /// What the insider is capable of: part frames and probes.
 const CAPS: u32 = 6;
 
+/// The side that the node under attack is on.
+pub(crate) const NODE: usize = 1;
+
 /// What a node may hold, printed, whatever it is sent.
-const MOST_STATE: usize = 16 << 20;
+pub(crate) const MOST_STATE: usize = 16 << 20;
 
 #[derive(Default)]
-struct Outbox(Vec<(Link, Vec<u8>)>);
+pub(crate) struct Outbox(pub(crate) Vec<(Link, Vec<u8>)>);
 
 impl TxSink for Outbox {
     fn transmit(&mut self, link: Link, len: usize, fill: impl FnOnce(&mut [u8])) {
@@ -39,7 +43,7 @@ impl TxSink for Outbox {
 }
 
 #[derive(Default)]
-struct Inbox(Vec<Vec<u8>>);
+pub(crate) struct Inbox(pub(crate) Vec<Vec<u8>>);
 
 impl TunSink for Inbox {
     fn deliver(&mut self, packet: &[u8]) {
@@ -48,18 +52,18 @@ impl TunSink for Inbox {
 }
 
 /// The bytes of a script, which ends in zeros.
-struct Script<'a>(&'a [u8]);
+pub(crate) struct Script<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Script<'a> {
-    fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.take(1).first().copied().unwrap_or(0)
     }
 
-    fn number(&mut self) -> usize {
+    pub(crate) fn number(&mut self) -> usize {
         usize::from(self.byte()) << 8 | usize::from(self.byte())
     }
 
-    fn take(&mut self, len: usize) -> &'a [u8] {
+    pub(crate) fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
@@ -67,19 +71,19 @@ impl<'a> Script<'a> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a script needs one arbitrary moment to start from")]
-fn start() -> Instant {
+pub(crate) fn start() -> Instant {
     Instant::now()
 }
 
-fn identity(side: usize) -> IdentitySecret {
+pub(crate) fn identity(side: usize) -> IdentitySecret {
     IdentitySecret::generate(&mut Rng::from_number(100 + side as u64))
 }
 
-fn address(side: usize) -> SocketAddr {
+pub(crate) fn address(side: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, side as u8 + 1], 18502))
 }
 
-fn overlay(side: usize) -> Ipv4Addr {
+pub(crate) fn overlay(side: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, side as u8 + 1)
 }
 
@@ -102,7 +106,7 @@ fn node(side: usize, seed: u64, now: Instant) -> Node {
 }
 
 /// An IPv4 packet from one side to the other. Differentiated services codepoint 8 is for the reliable channel.
-fn ip_packet(from: usize, reliable: bool, len: usize, fill: u8) -> Vec<u8> {
+pub(crate) fn ip_packet(from: usize, reliable: bool, len: usize, fill: u8) -> Vec<u8> {
     let len = len.clamp(20, 65_535);
     let mut bytes = vec![fill; len];
     bytes[..2].copy_from_slice(&[0x45, if reliable { 8 << 2 } else { 0 }]);
@@ -337,19 +341,23 @@ pub(crate) fn pair(script: &[u8]) {
 }
 
 /// What an insider seals with.
-struct Keys {
+pub(crate) struct Keys {
     seal: SealKey,
+    pub(crate) open: OpenKey,
     counter: TxCounter,
     index: SessionIndex,
+    /// Towards the insider.
+    pub(crate) own_index: SessionIndex,
 }
 
 impl Keys {
     fn new(keys: EpochKeys, cipher: Cipher) -> Self {
         let halves = keys.split(Role::Initiator, cipher);
-        Self { seal: halves.seal, counter: TxCounter::new(), index: halves.send }
+        let (counter, own_index) = (TxCounter::new(), halves.receive);
+        Self { seal: halves.seal, open: halves.open, counter, index: halves.send, own_index }
     }
 
-    fn seal(&self, plaintext: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&self, plaintext: &[u8]) -> Vec<u8> {
         let Ok(nonce) = self.counter.next() else {
             return Vec::new();
         };
@@ -361,43 +369,51 @@ impl Keys {
 }
 
 /// A peer with the right keys, and the node that it talks to.
-struct Insider {
-    now: Instant,
-    node: Node,
-    sent: Vec<Vec<u8>>,
+pub(crate) struct Insider {
+    pub(crate) now: Instant,
+    pub(crate) node: Node,
+    /// What the node has sent, and where to.
+    pub(crate) sent: Vec<(SocketAddr, Vec<u8>)>,
     /// IP packets that came out of the node's tunnel.
-    delivered: usize,
+    pub(crate) delivered: usize,
 }
 
 impl Insider {
-    fn deliver(&mut self, mut bytes: Vec<u8>) {
+    pub(crate) fn new(now: Instant, node: Node) -> Self {
+        let mut insider = Self { now, node, sent: Vec::new(), delivered: 0 };
+        insider.drain(Outbox::default());
+        insider
+    }
+
+    /// A datagram from the address of the member on side `who`.
+    pub(crate) fn deliver(&mut self, who: usize, mut bytes: Vec<u8>) {
         let (mut tx, mut tun) = (Outbox::default(), Inbox::default());
-        let link = Link::new(Some(address(1).ip()), address(0));
+        let link = Link::new(Some(address(NODE).ip()), address(who));
         let _ = self.node.handle_datagram(self.now, link, &mut bytes, &mut tx, &mut tun);
         for packet in tun.0 {
-            assert_eq!(packet[12..16], overlay(0).octets(), "with an address that is not the insider's");
+            assert_ne!(packet[12..16], overlay(NODE).octets(), "with the node's own address");
             self.delivered += 1;
         }
         self.drain(tx);
     }
 
-    fn drain(&mut self, mut tx: Outbox) {
+    pub(crate) fn drain(&mut self, mut tx: Outbox) {
         let mut turns = 0;
         while self.node.poll_transmit(self.now, &mut tx) {
             turns += 1;
             assert!(turns < 10_000, "poll_transmit never ends");
         }
         while self.node.poll_event().is_some() {}
-        self.sent.extend(tx.0.into_iter().map(|(_, bytes)| bytes));
+        self.sent.extend(tx.0.into_iter().map(|(link, bytes)| (link.remote, bytes)));
     }
 
     fn last(&self, kind: u8) -> Vec<u8> {
-        self.sent.iter().rev().find(|bytes| bytes[1] == kind).cloned().unwrap_or_default()
+        self.sent.iter().rev().find(|(_, bytes)| bytes[1] == kind).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
     }
 
-    /// Shakes hands up to the finish, which is returned in the frames that carry it, with the keys of both epochs.
-    fn shake_hands(&mut self, rng: &mut Rng) -> (Keys, Keys, Vec<Vec<u8>>) {
-        let (identity, to) = (identity(0), identity(1).id());
+    /// Shakes hands as the member on side `who` up to the finish, which is returned in the frames that carry it, with the keys of both epochs.
+    pub(crate) fn shake_hands(&mut self, who: usize, own_caps: u32, rng: &mut Rng) -> (Keys, Keys, Vec<Vec<u8>>) {
+        let (identity, to) = (identity(who), identity(NODE).id());
         let net = Net::new(&Secret::fill(|psk| psk.fill(0)));
         let ephemeral = EphemeralSecret::generate(rng);
         let public = ephemeral.public();
@@ -405,11 +421,11 @@ impl Insider {
             let signature = net.sign_hello(&identity, &to, &public, cookie);
             encode_hello(HelloKind::Hello, &public, &identity.id(), &signature, cookie)
         };
-        self.deliver(hello(&net.mac1(&to, &public, &identity.id())).to_vec());
+        self.deliver(who, hello(&net.mac1(&to, &public, &identity.id())).to_vec());
         let cookie: [u8; 32] = self.last(0x83)[2..].try_into().expect("a retry");
         let second = hello(&cookie);
         self.sent.clear();
-        self.deliver(second.to_vec());
+        self.deliver(who, second.to_vec());
         let answer = self.last(0x81);
         let Ok(Packet::HelloAnswer(answer)) = Packet::decode(&answer) else {
             panic!("no answer");
@@ -417,17 +433,16 @@ impl Insider {
         let shared = ephemeral.agree(answer.ephemeral()).expect("an honest key");
         let epoch = Epoch0::derive(&net, &hello_hash(&second), answer.ephemeral(), &to, answer.signature(), &shared);
         let (transcript, chain) = (epoch.transcript, epoch.chain);
-        let halves = epoch.keys.split(Role::Initiator, Cipher::ChaCha20Poly1305);
-        let offer = self.offer(&halves.open);
+        let zero = Keys::new(epoch.keys, Cipher::ChaCha20Poly1305);
+        let offer = self.offer(&zero);
         let Ok(Record::Offer { caps, ek }) = Record::decode(&offer) else {
             panic!("no offer");
         };
         let (ct, kem) = encapsulate(ek, rng).expect("an honest key");
-        let th_1 = transcript.quantum(CAPS, caps, ek, &ct);
+        let th_1 = transcript.quantum(own_caps, caps, ek, &ct);
         let signature = net.sign_finish(&identity, &th_1);
-        let finish = Record::Finish { caps: CAPS, ct: &ct, signature: &signature }.encode();
+        let finish = Record::Finish { caps: own_caps, ct: &ct, signature: &signature }.encode();
         let (keys, _) = chain.quantum(&th_1, &kem);
-        let zero = Keys { seal: halves.seal, counter: TxCounter::new(), index: halves.send };
         let stream = [&(finish.len() as u16).to_be_bytes()[..], &finish].concat();
         let frames = (1..)
             .zip(stream.chunks(1183))
@@ -436,15 +451,18 @@ impl Insider {
     }
 
     /// The record in the sealed packets of epoch 0.
-    fn offer(&self, open: &handfast::crypto::aead::OpenKey) -> Vec<u8> {
+    fn offer(&self, keys: &Keys) -> Vec<u8> {
         let mut stream = Vec::new();
-        for bytes in self.sent.iter().filter(|bytes| bytes[1] == 0x10) {
+        for (_, bytes) in self.sent.iter().filter(|(_, bytes)| bytes[1] == 0x10) {
             let mut bytes = bytes.clone();
             let Ok(Packet::Sealed(header)) = Packet::decode(&bytes) else {
                 continue;
             };
+            if header.index != keys.own_index {
+                continue;
+            }
             let (head, body) = bytes.split_at_mut(HEADER);
-            let (plaintext, _) = open.open(header.counter, head, body).expect("sealed for us");
+            let (plaintext, _) = keys.open.open(header.counter, head, body).expect("sealed for us");
             let Ok(Packet::Data(frames)) = Packet::decode(plaintext) else {
                 continue;
             };
@@ -458,7 +476,7 @@ impl Insider {
     }
 }
 
-fn data_packet(frame: &Frame<'_>) -> Vec<u8> {
+pub(crate) fn data_packet(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = vec![0; MAX_PLAINTEXT];
     let mut writer = DataWriter::new(&mut bytes);
     writer.push(frame).expect("one frame fits");
@@ -471,9 +489,8 @@ fn data_packet(frame: &Frame<'_>) -> Vec<u8> {
 pub(crate) fn insider(script: &[u8]) -> usize {
     let now = start();
     let mut script = Script(script);
-    let mut insider = Insider { now, node: node(1, 2, now), sent: Vec::new(), delivered: 0 };
-    insider.drain(Outbox::default());
-    let (zero, one, finish) = insider.shake_hands(&mut Rng::from_number(9));
+    let mut insider = Insider::new(now, node(NODE, 2, now));
+    let (zero, one, finish) = insider.shake_hands(0, CAPS, &mut Rng::from_number(9));
     let mut finish = finish.into_iter();
     for _ in 0..200 {
         if script.0.is_empty() {
@@ -484,7 +501,7 @@ pub(crate) fn insider(script: &[u8]) -> usize {
             0 => {
                 if let Some(plaintext) = finish.next() {
                     let datagram = zero.seal(&plaintext);
-                    insider.deliver(datagram);
+                    insider.deliver(0, datagram);
                 }
             }
             1 => {
@@ -492,14 +509,14 @@ pub(crate) fn insider(script: &[u8]) -> usize {
                 let len = script.number() % 1500;
                 let plaintext = script.take(len);
                 let datagram = if step & 0x80 != 0 { zero.seal(plaintext) } else { one.seal(plaintext) };
-                insider.deliver(datagram);
+                insider.deliver(0, datagram);
             }
             2 => {
                 // A data packet with any frames.
                 let (number, len) = (script.byte(), script.number() % 1500);
                 let plaintext = [&[1, 3, number], script.take(len)].concat();
                 let datagram = if step & 0x80 != 0 { zero.seal(&plaintext) } else { one.seal(&plaintext) };
-                insider.deliver(datagram);
+                insider.deliver(0, datagram);
             }
             3 | 4 => {
                 // A message with any data on any reliable channel.
@@ -507,14 +524,14 @@ pub(crate) fn insider(script: &[u8]) -> usize {
                 let (ack, len) = (u32::from(script.byte()), usize::from(script.byte()) * 4);
                 let data = script.take(len.min(1183));
                 let datagram = one.seal(&data_packet(&Frame::ReliableData { channel, sequence, ack, data }));
-                insider.deliver(datagram);
+                insider.deliver(0, datagram);
             }
             5 => {
                 let (number, index) = (u32::from(script.byte()), script.byte());
                 let (count, len) = (script.byte(), usize::from(script.byte()) * 4);
                 let data = script.take(len);
                 let datagram = one.seal(&data_packet(&Frame::Part { channel: 128, number, index, count, data }));
-                insider.deliver(datagram);
+                insider.deliver(0, datagram);
             }
             6 => {
                 insider.now += Duration::from_millis(1 << (step >> 4));
