@@ -247,7 +247,7 @@ impl Node {
         entries: Entries<'_>,
     ) {
         let found = flags & FOUND != 0;
-        let mut last = None;
+        let mut answers: Vec<(PeerIndex, bool)> = Vec::new();
         for entry in entries.iter() {
             // Somebody who is no member of this mesh is of no interest.
             let Some(peer) = self.peers.by_id(&entry.id).filter(|peer| peer.index != from) else { continue };
@@ -259,10 +259,13 @@ impl Node {
                     peer.contact().on_address(entry.address);
                 }
             }
-            if found && last != Some(index) {
-                last = Some(index);
-                self.on_found(now, from, index, entry.connected);
+            if found && answers.last().is_none_or(|(last, _)| *last != index) {
+                answers.push((index, entry.connected));
             }
+        }
+        // When all addresses are known: the request that follows opens the way to each.
+        for (index, connected) in answers {
+            self.on_found(now, from, index, connected);
         }
         if let Some(contact) = self.peers.get_mut(from).and_then(Peer::contact_mut).filter(|_| !found) {
             contact.list.version = contact.list.version.max(version);

@@ -84,6 +84,12 @@ impl Candidate {
         self.unanswered == OVER
     }
 
+    /// Only packets have come from there, and pings ask whether the peer is there.
+    pub(super) fn is_asked(&self, now: Instant) -> bool {
+        let is_due = self.unanswered > 0 || self.next_at.is_some_and(|at| at <= now);
+        self.kind == CandidateKind::Heard && !self.proven && !self.is_over() && is_due
+    }
+
     /// The ping that leaves now is to have the size of a full packet: the address answers, and has not shown that it carries more than that.
     pub(super) fn wants_full(&self) -> bool {
         !self.proven && self.answered.is_some()

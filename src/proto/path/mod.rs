@@ -146,12 +146,15 @@ impl Paths {
                 return false;
             }
         }
-        // Whoever copies packets and sends them on from many places has few of them asked at a time.
-        let asked = |known: &&Candidate| {
-            known.kind == CandidateKind::Heard && !known.proven && known.failures == 0 && !known.is_over()
-        };
-        if highest && (position.is_some() || self.candidates.iter().filter(asked).count() < MAX_HEARD) {
-            self.add(now, link, CandidateKind::Heard);
+        // Whoever copies packets and sends them on from many places has few of them asked at a time, and each copy does not make it be asked once more.
+        let known = position.and_then(|position| self.candidates.get(position));
+        let is_asked = known.is_some_and(|known| known.is_asked(now));
+        let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
+        let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
+        if highest && (is_asked || is_vouched_for || !is_one_more()) {
+            if !is_asked {
+                self.add(now, link, CandidateKind::Heard);
+            }
             // A peer behind a symmetric NAT sends from many ports, and one that has a better way back from elsewhere all the time.
             let works = self.candidates.first().and_then(|primary| primary.answered).is_some_and(|at| now < at + WORKS);
             if !works {

@@ -253,3 +253,16 @@ fn an_introduced_peer_is_where_it_is_heard_first() {
     assert!(!paths.rotate(now));
     assert_eq!(paths.link(), relayed());
 }
+
+#[test]
+fn packets_from_an_address_that_does_not_answer_have_it_asked_by_four_pings_however_many_they_are() {
+    let mut peer = Peer::new(link(1));
+    for number in 0..140 {
+        peer.paths.on_packet(peer.now, link(2 + number % 5), true);
+        peer.run(10);
+    }
+    for port in 2..7 {
+        let pings = peer.pings.iter().filter(|(_, address, _)| *address == link(port).remote).count();
+        assert_eq!(pings, if port < 4 { 4 } else { 0 }, "port {port}");
+    }
+}
