@@ -645,6 +645,12 @@ impl Peer {
         self.stopped || self.carries_user_data() && self.lost_at().is_none() && self.search_at.is_none()
     }
 
+    /// Packets wait for it, or have gone to it or come from it: a session that is only held needs no second way.
+    pub(crate) fn is_talked_to(&self) -> bool {
+        let used = |session: &Session| session.activity.user().is_some();
+        !self.waiting.is_empty() || !self.backlog.is_empty() || self.sessions.iter().any(used)
+    }
+
     /// A session that this node initiated waits for the peer to confirm it.
     pub(crate) fn has_pending(&self) -> bool {
         self.sessions.iter().any(Session::is_pending)
