@@ -340,7 +340,8 @@ mod tests {
             id: identity(number).id(),
             endpoints: vec![endpoint],
             prefixes: Vec::new(),
-            keepalive: None,
+            // Those are greeted at the start, however many there are.
+            keepalive: Some(Duration::from_secs(25)),
         };
         let config = NodeConfig { peers: (1..=PEERS).map(peer).collect(), ..NodeConfig::default() };
         Node::new(config, identity(0), Rng::from_number(0), now.checked_sub(Duration::from_secs(5)).unwrap())

@@ -56,6 +56,15 @@ pub(crate) fn is_public(address: SocketAddr) -> bool {
     }
 }
 
+/// Whether `address` means something on the own network, and there to everybody: a link-local one does not, since it needs the name of an interface.
+pub(crate) fn is_private(address: SocketAddr) -> bool {
+    let link_local = match address.ip() {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    is_near(address) && !link_local
+}
+
 /// Whether `address` means something on the own network only.
 pub(crate) fn is_near(address: SocketAddr) -> bool {
     match address.ip() {

@@ -29,6 +29,8 @@ const GREET_FIRST: Duration = Duration::from_millis(700);
 /// A standing peer that does not answer is left alone for so long, and twice as long each time.
 const AWAY: Duration = Duration::from_secs(30);
 const MAX_AWAY: Duration = Duration::from_secs(900);
+/// Addresses at which a peer has announced itself: one host has some for each version of IP.
+const NEARBY: usize = 4;
 /// Introducers that say they know a peer.
 const KNOWN_BY: usize = 3;
 /// Hellos of one identity that are answered (PROTOCOL §4.3, step 7).
@@ -52,7 +54,7 @@ pub(crate) struct Peer {
     /// Where the last confirmed session had it: greeted besides the configured addresses.
     last_endpoint: Option<SocketAddr>,
     /// Where it announced itself on the link.
-    nearby: Option<SocketAddr>,
+    nearby: Vec<SocketAddr>,
     pub(crate) attempt: Option<Initiator>,
     stopped: bool,
     /// A session is kept with it, to be introduced and found.
@@ -118,7 +120,7 @@ impl Peer {
             endpoints: config.endpoints.clone(),
             keepalive: config.keepalive,
             last_endpoint: None,
-            nearby: None,
+            nearby: Vec::new(),
             standing: false,
             relay: false,
             untold: false,
@@ -643,6 +645,17 @@ impl Peer {
         self.stopped || self.carries_user_data() && self.lost_at().is_none() && self.search_at.is_none()
     }
 
+    /// Packets wait for it, or have gone to it or come from it: a session that is only held needs no second way.
+    pub(crate) fn is_talked_to(&self) -> bool {
+        let used = |session: &Session| session.activity.user().is_some();
+        !self.waiting.is_empty() || !self.backlog.is_empty() || self.sessions.iter().any(used)
+    }
+
+    /// A session that this node initiated waits for the peer to confirm it.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.sessions.iter().any(Session::is_pending)
+    }
+
     pub(crate) fn is_greeting(&self) -> bool {
         self.attempt.is_some()
     }
@@ -700,7 +713,12 @@ impl Peer {
 
     /// Where it announced itself. True if that is news.
     pub(crate) fn set_nearby(&mut self, address: SocketAddr) -> bool {
-        self.nearby.replace(address) != Some(address)
+        if self.nearby.contains(&address) {
+            return false;
+        }
+        self.nearby.insert(0, address);
+        self.nearby.truncate(NEARBY);
+        true
     }
 
     /// There is one more address to greet: at once, if it is being greeted or wanted.

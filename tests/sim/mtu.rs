@@ -199,7 +199,9 @@ fn another_address_is_another_path() {
     talk(&mut world, secs(3), ms(20), 300);
     world.roam(0, address(100));
     world.send(0, 1);
-    world.run_for(ms(60));
+    // The packet, then a small ping and its answer, then one of full size and its answer; and the old address has 100 ms to answer.
+    world.run_for(ms(130));
+    assert_eq!(world.session(1, 0).map(|(_, endpoint)| endpoint), Some(address(100)));
     assert_eq!(limit(&world, 1), BASE, "nothing is known of the new path");
     talk(&mut world, secs(3), ms(20), 300);
     assert_eq!(limit(&world, 1), 1472);

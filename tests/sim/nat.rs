@@ -10,6 +10,8 @@ use handfast::base::Rng;
 
 /// RFC 4787 section 4.3 asks for at least two minutes.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(120);
+/// Linux forgets a connection that was not answered.
+const TRIED: Duration = Duration::from_secs(30);
 /// The ports that a NAT gives out.
 const PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
 
@@ -72,11 +74,13 @@ pub(crate) struct Behaviour {
     pub(crate) lifetime: Duration,
     /// Packets from outside count as use, too.
     pub(crate) inbound_refreshes: bool,
+    /// An unexpected packet from outside takes the outer port for that sender, as if the router were its goal: later packets from inside to him get another port.
+    pub(crate) clashes: bool,
 }
 
 impl Behaviour {
     pub(crate) const fn new(mapping: Mapping, filtering: Filtering, ports: Ports) -> Self {
-        Self { mapping, filtering, ports, hairpin: false, lifetime: LIFETIME, inbound_refreshes: false }
+        Self { mapping, filtering, ports, hairpin: false, lifetime: LIFETIME, inbound_refreshes: false, clashes: false }
     }
 
     /// The usual home router: Linux without other connections from the same port.
@@ -143,6 +147,8 @@ pub(crate) struct Nat {
     pub(crate) outer: IpAddr,
     ports: BTreeMap<(SocketAddr, Towards), u16>,
     mapped: BTreeMap<u16, Mapped>,
+    /// Outer ports that strangers have tried, by whom and when.
+    tried: BTreeMap<(u16, SocketAddr), Instant>,
     /// The last port given out.
     last: u16,
     rng: Rng,
@@ -151,12 +157,13 @@ pub(crate) struct Nat {
 impl Nat {
     pub(crate) fn new(behaviour: Behaviour, outer: IpAddr, mut rng: Rng) -> Self {
         let last = PORTS.start() + rng.below(u32::from(PORTS.end() - PORTS.start())) as u16;
-        Self { behaviour, outer, ports: BTreeMap::new(), mapped: BTreeMap::new(), last, rng }
+        Self { behaviour, outer, ports: BTreeMap::new(), mapped: BTreeMap::new(), tried: BTreeMap::new(), last, rng }
     }
 
     /// A packet from inside: what its source is from now on. `None` if all ports are taken.
     pub(crate) fn outbound(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr) -> Option<SocketAddr> {
         let towards = match self.behaviour.mapping {
+            _ if self.is_taken(now, source, destination) => Towards::Endpoint(destination),
             Mapping::EndpointIndependent => Towards::Anyone,
             Mapping::AddressDependent => Towards::Address(destination.ip()),
             Mapping::AddressAndPortDependent => Towards::Endpoint(destination),
@@ -183,7 +190,11 @@ impl Nat {
             // The mapping itself lives, which is all that is asked.
             Filtering::EndpointIndependent => None,
             Filtering::AddressDependent | Filtering::AddressAndPortDependent => {
-                Some(mapped.written.lets(now, filtering, lifetime, from)?)
+                let lets = mapped.written.lets(now, filtering, lifetime, from);
+                if lets.is_none() && self.behaviour.clashes {
+                    self.tried.insert((destination.port(), from), now);
+                }
+                Some(lets?)
             }
         };
         if inbound_refreshes {
@@ -201,8 +212,15 @@ impl Nat {
         self.mapped.get(&port).filter(|_| !self.is_free(now, port)).map(|mapped| mapped.inside)
     }
 
+    /// Whether `destination` has tried the port that `source` would have towards it.
+    fn is_taken(&self, now: Instant, source: SocketAddr, destination: SocketAddr) -> bool {
+        let tried = |port| self.tried.get(&(port, destination)).is_some_and(|&at| now < at + TRIED);
+        self.ports.get(&(source, Towards::Anyone)).is_some_and(|&port| tried(port))
+    }
+
     /// The router was switched off and on again.
     pub(crate) fn forget(&mut self) {
+        self.tried.clear();
         self.ports.clear();
         self.mapped.clear();
     }

@@ -122,9 +122,13 @@ impl Side {
                     traits.filtering = traits.filtering.max(filtering);
                     // Towards a peer that is no introducer, a mapping that depends on the address is as unknown as one that depends on the port, too.
                     traits.is_symmetric |= mapping != Mapping::EndpointIndependent;
-                    // A new port inside of this router is a new one outside, which must be guessed again.
+                    // A new port inside of this router is a new one outside: whoever hands that out decides whether it can be guessed.
                     if traits.is_symmetric {
-                        traits.is_predictable &= ports != Ports::Random;
+                        traits.is_predictable = match ports {
+                            Ports::Random => false,
+                            Ports::Sequential => true,
+                            Ports::Preserving => traits.is_predictable,
+                        };
                     }
                 }
                 Way::Firewall(filtering) => traits.filtering = traits.filtering.max(filtering),

@@ -14,10 +14,14 @@ use crate::world::{Families, HostId, Line, SegmentId, World, ms};
 /// What a relay of a topology forwards.
 const RELAY: RelayLimits = RelayLimits { bytes_per_second: 10_000_000, members: 64 };
 
-/// The seeds of as many topologies as the environment variable `SIM_TOPOLOGIES` says, else 40; or the one in `SIM_SEED`.
+/// The seeds of as many topologies as the environment variable `SIM_TOPOLOGIES` says, else 40, from `SIM_FIRST` on; or the one in `SIM_SEED`.
 pub(crate) fn topologies() -> std::ops::Range<u64> {
-    let count = std::env::var("SIM_TOPOLOGIES").ok().and_then(|count| count.parse().ok());
-    crate::world::seeds(count.unwrap_or(40))
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    if number("SIM_SEED").is_some() {
+        return crate::world::seeds(1);
+    }
+    let first = number("SIM_FIRST").unwrap_or(0);
+    first..first + number("SIM_TOPOLOGIES").unwrap_or(40)
 }
 
 /// A world, not yet started, and what is true of it.
@@ -80,7 +84,12 @@ impl Topology {
             (true, false) => "an introducer",
             (false, _) => "a member",
         };
-        format!("host {host}, {role}: IPv4 {}; IPv6 {}", side(v4), side(v6))
+        format!(
+            "host {host} at {:?}, {role}: IPv4 {}; IPv6 {}",
+            self.world.hosts[host].addresses().collect::<Vec<_>>(),
+            side(v4),
+            side(v6)
+        )
     }
 }
 

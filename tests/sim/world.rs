@@ -143,6 +143,10 @@ pub(crate) struct World {
     pub(crate) strays: Vec<Datagram>,
     /// A packet may come out twice: only after a session with reliable packets in flight was replaced (PROTOCOL §7).
     pub(crate) repeats_allowed: bool,
+    /// Routers do as hop limits say.
+    pub(crate) counts_hops: bool,
+    /// Links carry multicast.
+    pub(crate) multicast: bool,
 }
 
 impl Drop for World {
@@ -217,6 +221,8 @@ impl World {
             arrivals: None,
             strays: Vec::new(),
             repeats_allowed: false,
+            counts_hops: true,
+            multicast: true,
         }
     }
 

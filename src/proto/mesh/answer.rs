@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::contact::{ASKERS, Answering, INTRODUCTIONS};
-use super::{MAX_SEEN, Token};
+use super::{MAX_SEEN, Token, predict};
 use crate::base::{Link, PeerId, PeerIndex};
 use crate::crypto::mesh::{Introduced, PunchedBy};
 use crate::proto::command::CandidateKind;
@@ -27,7 +27,7 @@ const ANSWERS: [Duration; 5] = [
     Duration::from_millis(2000),
 ];
 /// Addresses that get it.
-const MAX_ADDRESSES: usize = 12;
+const MAX_ADDRESSES: usize = 16;
 /// While an introduction is so fresh, others of the same asker only bring further addresses: it asks several introducers at once, and one session is enough.
 const FRESH: Duration = Duration::from_secs(3);
 /// Tokens of the asker are waited for.
@@ -92,7 +92,7 @@ impl Node {
             return Err(refused(Dropped::Replayed));
         }
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
-        if !(hop::is_public(*address) || near && hop::is_near(*address)) {
+        if !(hop::is_public(*address) || near && hop::is_private(*address)) {
             return Err(refused(Dropped::Ignored));
         }
         taken(self.mesh.targets.take(now, address.ip()))?;
@@ -170,7 +170,7 @@ impl Node {
         address: SocketAddr,
     ) {
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
-        let usable = hop::is_public(address) || near && hop::is_near(address);
+        let usable = hop::is_public(address) || near && hop::is_private(address);
         if !usable || !self.is_answering(index, ephemeral) || !self.mesh.targets.take(now, address.ip()) {
             return;
         }
@@ -201,7 +201,17 @@ impl Node {
             return;
         }
         answering.addresses.push(address);
+        let next: Vec<SocketAddr> = predict::next_ports(&answering.addresses)
+            .into_iter()
+            .filter(|next| !answering.addresses.contains(next))
+            .take(MAX_ADDRESSES - answering.addresses.len())
+            .collect();
+        answering.addresses.extend(&next);
         let (answer, token, serial) = (answering.answer, answering.token, answering.serial);
+        for next in next {
+            self.mesh.post_token(Link::to(next), &token);
+            self.mesh.post(Link::to(next), &answer);
+        }
         if let Some(session) = peer.session_mut(serial) {
             session.path.add(now, Link::to(address), CandidateKind::Observed);
         }

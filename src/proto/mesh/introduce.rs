@@ -1,13 +1,11 @@
 //! Introducing two members to each other (PROTOCOL §12.3): what one asks for, the other is told, with the address at which the first was heard.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::contact::REQUESTS;
 use super::frame::MeshFrame;
 use crate::base::{PeerId, PeerIndex};
 use crate::proto::event::Dropped;
-use crate::proto::hop;
 use crate::proto::node::Node;
 use crate::proto::peer::Peer;
 use crate::wire::frame::IntroductionStatus;
@@ -45,7 +43,9 @@ impl Node {
         if !asker.contact().requests.take(now, REQUESTS) {
             return Err(Dropped::RateLimited);
         }
-        let remote = asker.mesh_session().map(|session| session.path.remote()).ok_or(Dropped::UnknownSession)?;
+        if asker.mesh_session().is_none() {
+            return Err(Dropped::UnknownSession);
+        }
         let refuse = |node: &mut Self, status| {
             node.acknowledge(now, from, request, status);
             Ok(())
@@ -70,13 +70,7 @@ impl Node {
                 number
             }
         };
-        let mut addresses: Vec<SocketAddr> =
-            Some(remote).filter(|remote| !hop::is_relayed(*remote)).into_iter().collect();
-        for address in self.further_addresses(from, target) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
+        let addresses = self.places(from, target);
         let mut sent = false;
         if let Some(peer) = self.peers.get_mut(target) {
             for address in addresses {

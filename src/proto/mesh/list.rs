@@ -3,9 +3,9 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::MAX_LOCAL;
 use super::contact::QUESTIONS;
 use super::frame::MeshFrame;
+use super::{MAX_LOCAL, predict};
 use crate::base::{Link, PeerId, PeerIndex};
 use crate::proto::command::CandidateKind;
 use crate::proto::event::Dropped;
@@ -92,7 +92,7 @@ impl Node {
         let shares = self.shares_network(index);
         let mut all: Vec<(SocketAddr, Source)> = Vec::new();
         let mut push = |address: SocketAddr, source| {
-            let told = hop::is_public(address) || (shares && hop::is_near(address));
+            let told = hop::is_public(address) || (shares && hop::is_private(address));
             if told && all.len() < MAX_LOCAL && !all.iter().any(|(known, _)| *known == address) {
                 all.push((address, source));
             }
@@ -151,7 +151,7 @@ impl Node {
         let mut upto = version;
         for (change, index) in changed.into_iter().take(PAGE) {
             upto = change;
-            let entry = self.entry(index).filter(|entry| index != from && (entry.connected || version > 0));
+            let entry = self.entry(index, from).filter(|entry| index != from && (entry.connected || version > 0));
             entries.extend(entry);
         }
         let bytes = encode_entries(&entries);
@@ -165,14 +165,14 @@ impl Node {
         let mut entries = Vec::new();
         for id in keys.iter() {
             let index = self.peers.by_id(&id).map(|peer| peer.index).filter(|index| *index != from);
-            let Some(entry) = index.and_then(|index| self.entry(index)) else {
+            let Some(entry) = index.and_then(|index| self.entry(index, from)) else {
                 entries.push(absent(id));
                 continue;
             };
             entries.push(entry);
             if let Some(index) = index.filter(|_| entry.connected) {
-                let further = self.further_addresses(index, from);
-                entries.extend(further.into_iter().map(|address| Entry { address, claimed: true, ..entry }));
+                let further = self.places(index, from);
+                entries.extend(further.into_iter().skip(1).map(|address| Entry { address, claimed: true, ..entry }));
             }
         }
         let bytes = encode_entries(entries.get(..PAGE).unwrap_or(&entries));
@@ -197,34 +197,44 @@ impl Node {
         }
     }
 
-    /// What this node says of a member.
-    fn entry(&mut self, index: PeerIndex) -> Option<Entry> {
+    /// What this node says of a member to another one.
+    fn entry(&mut self, index: PeerIndex, towards: PeerIndex) -> Option<Entry> {
         let peer = self.peers.get_mut(index)?;
         let (id, relays) = (peer.id, peer.is_relay());
-        let Some(remote) = peer.mesh_session().map(|session| session.path.remote()) else { return Some(absent(id)) };
-        let nonce = peer.contact_mut().map_or([0; 16], |contact| contact.last_nonce());
         // Through another relay it cannot be introduced.
-        let address = if hop::is_relayed(remote) { NOWHERE } else { remote };
+        if peer.mesh_session().is_none_or(|session| session.path.is_relayed()) {
+            return Some(absent(id));
+        }
+        let nonce = peer.contact_mut().map_or([0; 16], |contact| contact.last_nonce());
+        let address = self.places(index, towards).first().copied().unwrap_or(NOWHERE);
         Some(Entry { id, address, connected: nonce != [0; 16], relays, claimed: false, nonce })
     }
 
-    /// Where a member says that it is, for another member: addresses of its own network only for whoever is behind the same router.
-    pub(super) fn further_addresses(&mut self, of: PeerIndex, towards: PeerIndex) -> Vec<SocketAddr> {
-        let mut ip =
-            |index| self.peers.get_mut(index).and_then(Peer::mesh_session).map(|session| session.path.remote().ip());
-        let (one, other) = (ip(of), ip(towards));
-        let neighbours = one.is_some() && one == other;
+    /// Where a member is, for another one: where it is heard, then where it says that it is. Addresses of a private network are for those who are in it, too, or behind the same router.
+    pub(super) fn places(&mut self, of: PeerIndex, towards: PeerIndex) -> Vec<SocketAddr> {
+        let mut remote =
+            |index| self.peers.get_mut(index).and_then(Peer::mesh_session).map(|session| session.path.remote());
+        let neighbours = match (remote(of), remote(towards)) {
+            (Some(one), Some(other)) => one.ip() == other.ip() || hop::is_near(one) && hop::is_near(other),
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        };
         let Some(peer) = self.peers.get_mut(of) else { return Vec::new() };
-        // Where it was heard besides counts for more than what it says.
-        let mut all = peer.mesh_session().map(|session| session.path.alive_besides()).unwrap_or_default();
-        if let Some(contact) = peer.contact_mut() {
-            let told = contact.told.iter().map(|(address, _)| *address);
-            let told: Vec<SocketAddr> = told.filter(|address| !all.contains(address)).collect();
-            all.extend(told);
+        let mut all = Vec::new();
+        if let Some(session) = peer.mesh_session() {
+            all.push(session.path.remote());
+            all.extend(session.path.alive_besides());
         }
-        all.retain(|address| hop::is_public(*address) || (neighbours && hop::is_near(*address)));
-        all.truncate(FURTHER);
-        all
+        if let Some(contact) = peer.contact_mut() {
+            all.extend(contact.told.iter().map(|(address, _)| *address));
+        }
+        let mut places: Vec<SocketAddr> = Vec::new();
+        for address in all {
+            let means = hop::is_public(address) || (neighbours && hop::is_private(address));
+            if means && places.len() <= FURTHER && !places.contains(&address) {
+                places.push(address);
+            }
+        }
+        places
     }
 
     /// A page of a list, or the answer to a question.
@@ -237,7 +247,7 @@ impl Node {
         entries: Entries<'_>,
     ) {
         let found = flags & FOUND != 0;
-        let mut last = None;
+        let mut answers: Vec<(PeerIndex, bool)> = Vec::new();
         for entry in entries.iter() {
             // Somebody who is no member of this mesh is of no interest.
             let Some(peer) = self.peers.by_id(&entry.id).filter(|peer| peer.index != from) else { continue };
@@ -249,10 +259,13 @@ impl Node {
                     peer.contact().on_address(entry.address);
                 }
             }
-            if found && last != Some(index) {
-                last = Some(index);
-                self.on_found(now, from, index, entry.connected);
+            if found && answers.last().is_none_or(|(last, _)| *last != index) {
+                answers.push((index, entry.connected));
             }
+        }
+        // When all addresses are known: the request that follows opens the way to each.
+        for (index, connected) in answers {
+            self.on_found(now, from, index, connected);
         }
         if let Some(contact) = self.peers.get_mut(from).and_then(Peer::contact_mut).filter(|_| !found) {
             contact.list.version = contact.list.version.max(version);
@@ -281,7 +294,7 @@ impl Node {
         let before = self.mesh.observed.clone();
         let same_family = |address: &SocketAddr| seen.is_none_or(|seen| seen.is_ipv4() == address.is_ipv4());
         self.mesh.observed.retain(|(index, address)| *index != by || !same_family(address));
-        let Some(seen) = seen.filter(|seen| hop::is_public(*seen) || hop::is_near(*seen)) else { return };
+        let Some(seen) = seen.filter(|seen| hop::is_public(*seen) || hop::is_private(*seen)) else { return };
         if is_standing {
             self.mesh.observed.insert(0, (by, seen));
         } else {
@@ -309,13 +322,18 @@ impl Node {
         peer.contact().told.clone_from(&told);
         // It may share the network, and be told more of this node now.
         peer.set_untold();
+        let observed: Vec<SocketAddr> =
+            told.iter().filter(|(_, source)| *source == Source::Observed).map(|(address, _)| *address).collect();
         let Some(session) = peer.mesh_session() else { return };
         for (address, source) in told {
-            let usable = hop::is_public(address) || (near && hop::is_near(address));
+            let usable = hop::is_public(address) || (near && hop::is_private(address));
             // A port of one's own address: a node must not ping itself.
             if usable && !own.contains(&address) {
                 session.path.add(now, Link::to(address), kind(source));
             }
+        }
+        for address in predict::next_ports(&observed) {
+            session.path.add(now, Link::to(address), CandidateKind::Predicted);
         }
     }
 }

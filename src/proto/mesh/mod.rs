@@ -3,6 +3,7 @@
 //! | file | what this node is there |
 //! |---|---|
 //! | `list` | one that learns where others are, and says what it knows |
+//! | `predict` | one that foretells what a NAT will do next |
 //! | `seek` | the one who wants to reach somebody |
 //! | `introduce` | the introducer between two others |
 //! | `answer` | the one who is to be reached |
@@ -18,6 +19,7 @@ mod contact;
 mod frame;
 mod introduce;
 mod list;
+mod predict;
 mod relay;
 mod seek;
 mod standing;
@@ -81,6 +83,7 @@ pub(crate) struct Mesh {
     /// When the choice of standing peers is to be looked at again.
     choose_at: Option<Instant>,
     announce_at: Option<Instant>,
+    announced_at: Option<Instant>,
 }
 
 /// A ping with this token opens the way to or from `peer`.
@@ -119,6 +122,7 @@ impl Mesh {
             introducers: Vec::new(),
             choose_at: None,
             announce_at: None,
+            announced_at: None,
         }
     }
 
@@ -171,23 +175,14 @@ impl Mesh {
             observed: self.observed.clone(),
             has_public_address,
             same_mapping,
-            port_step: port_step(&of_one_family).filter(|_| same_mapping == Some(false)),
+            port_step: predict::counting(&of_one_family.iter().map(SocketAddr::port).collect::<Vec<_>>())
+                .map(|(_, step)| step),
             open_filter: None,
             hairpin: None,
             lifetime: None,
             keepalive: keepalive.unwrap_or_default(),
         }
     }
-}
-
-/// The common distance of ports that follow each other, if it is small.
-fn port_step(observed: &[SocketAddr]) -> Option<u16> {
-    let mut ports: Vec<u16> = observed.iter().map(SocketAddr::port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let steps: Vec<u16> = ports.windows(2).filter_map(|pair| Some(pair.last()? - pair.first()?)).collect();
-    let least = *steps.iter().min()?;
-    (least <= 16 && steps.iter().all(|step| step % least == 0 && *step <= 64)).then_some(least)
 }
 
 impl Node {

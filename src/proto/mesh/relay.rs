@@ -4,10 +4,11 @@
 //! datagram, cannot read it, and whoever alters it makes it fail to open.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::frame::MeshFrame;
-use crate::base::{Ecn, Link, PeerIndex, TunSink, TxSink};
+use crate::base::{Ecn, Link, PeerId, PeerIndex, TunSink, TxSink};
 use crate::proto::channel::parts::Reassembly;
 use crate::proto::command::{CandidateKind, RelayLimits};
 use crate::proto::event::Dropped;
@@ -223,6 +224,15 @@ impl Node {
         Ok(())
     }
 
+    /// Every way to a member through a relay with a session.
+    pub(super) fn relayed_ways(&mut self, member: &PeerId) -> Vec<SocketAddr> {
+        let tag = self.local.net.tag(member);
+        let connected = self.peers.connected();
+        let relays =
+            connected.into_iter().filter(|index| self.peers.get_mut(*index).is_some_and(|peer| peer.is_relay()));
+        relays.map(|relay| hop::relayed(relay, tag)).collect()
+    }
+
     /// A peer relays: sessions that are in use may need it.
     pub(super) fn offer_relay(&mut self, now: Instant, relay: PeerIndex) {
         for index in self.peers.connected() {
@@ -244,7 +254,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let tag = self.local.net.tag(&peer.id);
         // Those that introduce are reached directly, or not at all.
-        if peer.is_standing() || peer.is_relay() {
+        if peer.is_standing() || peer.is_relay() || !peer.is_talked_to() {
             return;
         }
         let Some(session) = peer.mesh_session() else { return };

@@ -7,14 +7,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::Token;
 use super::frame::MeshFrame;
+use super::{Token, predict};
 use crate::base::{Link, PeerIndex};
 use crate::crypto::keys::EphemeralSecret;
 use crate::crypto::mesh::{Introduced, PunchedBy};
 use crate::crypto::schedule::Epoch0;
 use crate::proto::bucket::{Bucket, Rate};
-use crate::proto::command::Step;
+use crate::proto::command::{CandidateKind, Step};
 use crate::proto::event::{Dropped, Event};
 use crate::proto::handshake::Local;
 use crate::proto::handshake::initiator::verify;
@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(250);
 /// An introducer that has not answered by then does not.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// So long has a search before it makes sessions with further introducers: one of them may relay, or know the member.
+const CALL: Duration = Duration::from_millis(1500);
 /// An introducer that could not help may be able to by then.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// A request is repeated after this long, and twice as long each time.
@@ -54,7 +56,7 @@ const NEAR_HOPS: u8 = 3;
 /// After the first introduction was accepted, how long the others may take.
 const SETTLE: Duration = Duration::from_secs(4);
 /// Addresses that are pinged for one introduction.
-const MAX_TARGETS: usize = 12;
+const MAX_TARGETS: usize = 16;
 /// Answers examined in one second: each costs public-key work.
 const EXAMINED: Rate = Rate { per_second: 20, burst: 20 };
 
@@ -65,6 +67,8 @@ pub(crate) struct Seeking {
     next_at: Instant,
     inquiries: Vec<Inquiry>,
     examined: Bucket,
+    /// Further introducers are called then: those that were asked have not led to the member.
+    call_at: Instant,
 }
 
 /// With one introducer.
@@ -107,7 +111,7 @@ struct Requested {
 
 impl Seeking {
     pub(crate) fn new(now: Instant, at: Instant) -> Self {
-        Self { since: now, next_at: at, inquiries: Vec::new(), examined: Bucket::default() }
+        Self { since: now, next_at: at, inquiries: Vec::new(), examined: Bucket::default(), call_at: at + CALL }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -117,6 +121,21 @@ impl Seeking {
     /// Look again, now.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.next_at = self.next_at.min(now);
+    }
+
+    /// Whether it is time to call further introducers.
+    fn takes_call(&mut self, now: Instant) -> bool {
+        let due = now >= self.call_at;
+        if due {
+            self.call_at = now + CALL * 2;
+        }
+        due
+    }
+
+    /// The keys of the introductions have served their purpose.
+    fn on_answered(&mut self, now: Instant) {
+        self.inquiries.clear();
+        self.next_at = now + LOOK;
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -186,8 +205,26 @@ impl Node {
             return;
         }
         seeking.next_at = now + LOOK;
+        if peer.has_pending() {
+            self.look_for_relays(now, index);
+            return;
+        }
         self.enlist(now, index);
         self.advance(now, index);
+    }
+
+    /// A session waits for its confirmation: relays that come meanwhile are ways to that, and more of them are called.
+    fn look_for_relays(&mut self, now: Instant, index: PeerIndex) {
+        let Some(id) = self.peers.get_mut(index).map(|peer| peer.id) else { return };
+        let relays = self.relayed_ways(&id);
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        if let Some(session) = peer.newest_session() {
+            relays.into_iter().for_each(|relay| session.path.add(now, Link::to(relay), CandidateKind::Relayed));
+        }
+        let seeking = peer.contact_mut().and_then(|contact| contact.seeking.as_mut());
+        if seeking.is_some_and(|seeking| seeking.takes_call(now)) {
+            self.call_introducers(now, index);
+        }
     }
 
     /// Asks more introducers, if fewer are at it than may be.
@@ -244,13 +281,13 @@ impl Node {
         let Some(id) = self.peers.get_mut(target).map(|peer| peer.id) else { return };
         let mut best: Vec<(u64, PeerIndex)> = Vec::new();
         for index in self.mesh.introducers.clone().into_iter().filter(|index| *index != target) {
-            if let Some(peer) = self.peers.get_mut(index) {
+            if let Some(peer) = self.peers.get_mut(index).filter(|peer| !peer.is_connected()) {
                 best.push((self.local.net.rank(&id, &peer.id), index));
             }
         }
         best.sort_unstable_by(|one, other| other.cmp(one));
         for (_, index) in best.into_iter().take(MAX_INTRODUCERS) {
-            if let Some(peer) = self.peers.get_mut(index).filter(|peer| !peer.is_connected()) {
+            if let Some(peer) = self.peers.get_mut(index) {
                 peer.greet(now, &mut self.rng);
                 self.settle(now, index);
             }
@@ -299,6 +336,11 @@ impl Node {
         let mut targets: Vec<SocketAddr> = Vec::new();
         for address in greetable.into_iter().chain(contact.addresses.iter().copied()) {
             if targets.len() < MAX_TARGETS && !targets.contains(&address) && !hop::is_relayed(address) {
+                targets.push(address);
+            }
+        }
+        for address in predict::next_ports(&targets) {
+            if targets.len() < MAX_TARGETS {
                 targets.push(address);
             }
         }
@@ -369,6 +411,11 @@ impl Node {
         }
         seeking.next_at = next;
         let all_over = seeking.inquiries.iter().all(|inquiry| matches!(inquiry.stage, Stage::Over));
+        // Nobody that was asked can help; but those that were called a moment ago may.
+        if all_over && seeking.call_at <= now + CALL {
+            seeking.call_at = seeking.call_at.min(now);
+        }
+        let call = seeking.takes_call(now);
         if let Some(contact) = peer.contact_mut() {
             silent.into_iter().for_each(|introducer| contact.step(now, Step::NoAnswer(introducer)));
         }
@@ -381,7 +428,7 @@ impl Node {
         for (address, token) in punch {
             self.mesh.post_token(Link::to(address), &token);
         }
-        if all_over {
+        if call {
             self.call_introducers(now, target);
         }
     }
@@ -448,8 +495,11 @@ impl Node {
         let seeking = contact.seeking.as_mut().ok_or(Dropped::Unexpected)?;
         let (epoch, introducer) = seeking.verify_answer(now, &self.local, &id, answer)?;
         let (targets, rtt) = (seeking.targets(), now.saturating_duration_since(seeking.since));
+        // The search goes on until the session is confirmed: what brought the answer may be a way in one direction.
+        seeking.on_answered(now);
         contact.step(now, Step::Introduced(introducer));
-        contact.seeking = None;
+        // The answer may have come on a way on which nothing goes back.
+        let relays = self.relayed_ways(&id);
         let serial = self.next_serial();
         let mut session = Session::initiated(
             now,
@@ -460,8 +510,11 @@ impl Node {
             &mut self.rng,
         );
         session.greet(now);
+        for relay in relays {
+            session.path.add(now, Link::to(relay), CandidateKind::Relayed);
+        }
         for address in targets {
-            session.path.add(now, Link::to(address), crate::proto::command::CandidateKind::Observed);
+            session.path.add(now, Link::to(address), CandidateKind::Observed);
         }
         if let Some(peer) = self.peers.get_mut(index) {
             peer.add_initiated(now, session);
@@ -485,7 +538,7 @@ impl Node {
     fn on_token_of_target(&mut self, now: Instant, link: Link, target: PeerIndex) {
         let Some(peer) = self.peers.get_mut(target) else { return };
         if let Some(session) = peer.newest_session() {
-            session.path.add(now, Link::to(link.remote), crate::proto::command::CandidateKind::Heard);
+            session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
             self.settle(now, target);
             return;
         }
@@ -505,15 +558,26 @@ impl Node {
         }
     }
 
-    /// A peer can introduce now: whoever is sought may be known to it.
+    /// A peer can introduce now: whoever is sought may be known to it. What it was asked before and has not answered, it may never have heard: its session is a new one, perhaps.
     pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex) {
         for index in self.peers.seeking().into_iter().filter(|index| *index != introducer) {
-            if let Some(seeking) =
-                self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut())
-            {
+            let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
+            if let Some(seeking) = contact.and_then(|contact| contact.seeking.as_mut()) {
+                seeking.inquiries.retain(|inquiry| inquiry.introducer != introducer || inquiry.is_heard());
                 seeking.hurry(now);
             }
             self.settle(now, index);
+        }
+    }
+}
+
+impl Inquiry {
+    /// The introducer has answered what it was asked last.
+    fn is_heard(&self) -> bool {
+        match &self.stage {
+            Stage::Asked => false,
+            Stage::Requested(requested) => requested.accepted_at.is_some(),
+            Stage::Over => true,
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) const STANDING: usize = 3;
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Between two announcements on the link.
 const ANNOUNCE: Duration = Duration::from_secs(60);
+/// Newcomers are told so often at most that this node is here.
+const ANSWER_AGAIN: Duration = Duration::from_secs(5);
 /// Between the first hellos of a start.
 const GREETING_PACE: Duration = Duration::from_millis(10);
 
@@ -92,6 +94,7 @@ impl Node {
     fn announce(&mut self, now: Instant) {
         let jitter = Duration::from_millis(self.rng.below(5000).into());
         self.mesh.announce_at = Some(now + ANNOUNCE + jitter);
+        self.mesh.announced_at = Some(now);
         let n: [u8; 16] = self.rng.bytes();
         let mut cookie = [0; 32];
         cookie[..16].copy_from_slice(&n);
@@ -122,7 +125,9 @@ impl Node {
         }
         if is_new {
             // It has just come and does not know that this node is here.
-            self.mesh.announce_at = Some(now + Duration::from_millis(self.rng.below(500).into()));
+            let soon = now + Duration::from_millis(self.rng.below(500).into());
+            let answer_at = self.mesh.announced_at.map_or(soon, |last| soon.max(last + ANSWER_AGAIN));
+            self.mesh.announce_at = self.mesh.announce_at.map(|at| at.min(answer_at));
             if let Some(peer) = self.peers.get_mut(index) {
                 peer.on_new_address(now, &mut self.rng);
             }

@@ -84,6 +84,12 @@ impl Candidate {
         self.unanswered == OVER
     }
 
+    /// Only packets have come from there, and pings ask whether the peer is there.
+    pub(super) fn is_asked(&self, now: Instant) -> bool {
+        let is_due = self.unanswered > 0 || self.next_at.is_some_and(|at| at <= now);
+        self.kind == CandidateKind::Heard && !self.proven && !self.is_over() && is_due
+    }
+
     /// The ping that leaves now is to have the size of a full packet: the address answers, and has not shown that it carries more than that.
     pub(super) fn wants_full(&self) -> bool {
         !self.proven && self.answered.is_some()
@@ -100,11 +106,16 @@ impl Candidate {
         wait
     }
 
-    /// An answer came from there. False if no ping waits for it.
-    pub(super) fn on_answer(&mut self, now: Instant, cookie: &[u8; 32]) -> bool {
+    /// Whether a ping with this cookie waits for its answer.
+    pub(super) fn waits_for(&self, cookie: &[u8; 32]) -> bool {
         // The cookie came sealed from the peer: comparing it needs no constant time.
+        self.outstanding.iter().any(|ping| ping.cookie == *cookie)
+    }
+
+    /// The answer to a ping came.
+    pub(super) fn on_answer(&mut self, now: Instant, cookie: &[u8; 32]) {
         let Some(ping) = self.outstanding.iter().find(|ping| ping.cookie == *cookie).copied() else {
-            return false;
+            return;
         };
         let sample = now.saturating_duration_since(ping.sent_at);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 3 + sample) / 4));
@@ -112,7 +123,6 @@ impl Candidate {
         self.proven |= ping.full;
         (self.unanswered, self.failures) = (0, 0);
         self.outstanding.clear();
-        true
     }
 
     /// Whether a ping was answered since `then`.

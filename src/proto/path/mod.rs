@@ -38,6 +38,8 @@ const MAX_GRACE: Duration = Duration::from_millis(600);
 const LOST: Duration = Duration::from_secs(1);
 /// After a doubt that was unfounded, the next one waits this long: traffic one way is doubtful all the time.
 const REST: Duration = Duration::from_millis(700);
+/// A primary that answered so recently is not in doubt because packets come from elsewhere.
+const WORKS: Duration = Duration::from_secs(2);
 /// Proven addresses that are not in use are pinged this often while the session is.
 const WARM: Duration = Duration::from_secs(20);
 /// After a round of pings without an answer, the next one waits this long, and twice as long each time.
@@ -78,7 +80,7 @@ pub(crate) struct Moved {
 pub(crate) struct Paths {
     /// The first is the primary; there always is one.
     candidates: Vec<Candidate>,
-    /// Nothing was heard from the peer in this session: the first packet says where it is.
+    /// The session is made by an introduction and not confirmed: the last valid packet says where the peer is.
     tentative: bool,
     doubt: Option<Instant>,
     rested_until: Option<Instant>,
@@ -112,14 +114,16 @@ impl Paths {
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.remote == link.remote) {
-            if !known.proven && known.next_at.is_none_or(|at| at > now) && !known.answered_since(now) {
+            // Asked a moment ago, it is not asked again for every packet.
+            let soon = known.next_at.is_some_and(|at| at <= now + GRACE);
+            if !known.proven && !soon && known.answered.is_none() {
                 known.retry(now);
             }
             return;
         }
         if self.candidates.len() >= MAX_CANDIDATES {
-            // Of those that never answered, the oldest makes room.
-            let Some(position) = self.candidates.iter().skip(1).position(|old| !old.proven) else {
+            // Of those that never answered, the oldest makes room; not a relay, of which there are few, and which are what is left when nothing else answers.
+            let Some(position) = self.candidates.iter().skip(1).position(|old| !old.proven && !old.is_relayed()) else {
                 return;
             };
             self.candidates.remove(position + 1);
@@ -129,7 +133,7 @@ impl Paths {
 
     /// A valid packet arrived over `link`; `highest` says that no later one of its epoch was seen. True if it was the first and says where the peer is.
     pub(crate) fn on_packet(&mut self, now: Instant, link: Link, highest: bool) -> bool {
-        if std::mem::take(&mut self.tentative) {
+        if self.tentative {
             return self.settle_at(now, link);
         }
         let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
@@ -142,18 +146,57 @@ impl Paths {
                 return false;
             }
         }
-        // Whoever copies packets and sends them on from many places has few of them asked at a time.
-        let asked = |known: &&Candidate| {
-            known.kind == CandidateKind::Heard && !known.proven && known.failures == 0 && !known.is_over()
-        };
-        if highest && (position.is_some() || self.candidates.iter().filter(asked).count() < MAX_HEARD) {
-            self.add(now, link, CandidateKind::Heard);
-            self.on_doubt(now);
+        if highest {
+            self.on_elsewhere(now, link, true);
         }
         false
     }
 
-    /// The peer is at `link`, where it was heard for the first time. True if it was not expected there.
+    /// The peer pings from `link`, so it holds that for a way. Pings of several addresses leave together, and the road mixes them: whether it was the last packet says nothing.
+    pub(crate) fn on_ping(&mut self, now: Instant, link: Link) {
+        if !self.tentative && link.remote != self.remote() {
+            self.on_elsewhere(now, link, false);
+        }
+    }
+
+    /// The peer was heard elsewhere than where packets go.
+    fn on_elsewhere(&mut self, now: Instant, link: Link, doubtful: bool) {
+        let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
+        // Whoever copies packets and sends them on from many places has few of them asked at a time, and each copy does not make it be asked once more.
+        let known = position.and_then(|position| self.candidates.get(position));
+        let is_asked = known.is_some_and(|known| known.is_asked(now));
+        let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
+        let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
+        if is_asked || is_vouched_for || !is_one_more() {
+            if !is_asked {
+                self.add(now, link, CandidateKind::Heard);
+            }
+            // A peer behind a symmetric NAT sends from many ports, and one that has a better way back from elsewhere all the time.
+            let works = self.candidates.first().and_then(|primary| primary.answered).is_some_and(|at| now < at + WORKS);
+            if doubtful && !works {
+                self.on_doubt(now);
+            }
+        }
+    }
+
+    /// The session is confirmed: from now on addresses have to prove themselves.
+    pub(crate) fn on_confirmed(&mut self) {
+        self.tentative = false;
+    }
+
+    /// Tries the next way before the session is confirmed: a path may work in one direction only, and then the handshake does not end on it. False if there is no other.
+    pub(crate) fn rotate(&mut self, now: Instant) -> bool {
+        let next = self.candidates.iter().skip(1).position(|known| known.is_relayed() || known.heard.is_some());
+        let Some(next) = next.filter(|_| self.tentative) else { return false };
+        let mut chosen = self.candidates.remove(next + 1);
+        chosen.next_at = None;
+        let mut old = std::mem::replace(self.primary_mut(), chosen);
+        old.retry(now);
+        self.candidates.push(old);
+        true
+    }
+
+    /// The peer is at `link`, where it was heard. True if it was not expected there.
     fn settle_at(&mut self, now: Instant, link: Link) -> bool {
         let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
         let elsewhere = position != Some(0);
@@ -163,29 +206,26 @@ impl Paths {
                 None => Candidate::new(now, link, CandidateKind::Heard),
             };
             (found.proven, found.next_at) = (true, None);
-            if let Some(first) = self.candidates.first_mut() {
-                first.on_died(now);
-            }
+            self.primary_mut().on_died(now);
             self.candidates.insert(0, found);
             self.candidates.truncate(MAX_CANDIDATES);
         }
-        if let Some(first) = self.candidates.first_mut() {
-            first.heard = Some(now);
-        }
+        self.primary_mut().heard = Some(now);
         elsewhere
     }
 
     /// A sealed answer arrived over `link`; `None` if no ping waits for it.
     pub(crate) fn on_answer(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> Option<Option<Moved>> {
         let upkeep = self.upkeep;
-        let position = self.candidates.iter().position(|known| known.link.remote == link.remote)?;
+        // Wherever it comes from (RFC 9000 §8.2.3): the peer has got the ping, so the address to which that went leads to it. A symmetric NAT answers from another port.
+        let position = self.candidates.iter().position(|known| known.waits_for(cookie))?;
         let known = self.candidates.get_mut(position)?;
         let was_proven = known.proven;
-        if !known.on_answer(now, cookie) {
-            return None;
-        }
+        known.on_answer(now, cookie);
         self.news |= known.proven && !was_proven;
-        known.link.local = link.local.filter(|_| position > 0 || known.link.local.is_some());
+        if known.link.remote == link.remote && (position > 0 || known.link.local.is_some()) {
+            known.link.local = link.local;
+        }
         known.next_at = if known.proven { upkeep_of(upkeep, position).map(|wait| now + wait) } else { Some(now) };
         Some(self.choose(now))
     }
@@ -299,6 +339,11 @@ impl Paths {
         self.candidates.first().expect("there always is a primary").link
     }
 
+    #[expect(clippy::expect_used, reason = "the primary is replaced, never removed")]
+    fn primary_mut(&mut self) -> &mut Candidate {
+        self.candidates.first_mut().expect("there always is a primary")
+    }
+
     pub(crate) fn remote(&self) -> SocketAddr {
         self.link().remote
     }
@@ -346,11 +391,11 @@ impl Paths {
     /// Decides whether traffic stays where it is.
     fn choose(&mut self, now: Instant) -> Option<Moved> {
         let primary = self.candidates.first()?;
-        let Some(since) = self.doubt else {
-            let fresh = |known: &Candidate| known.proven && known.unanswered == 0 && known.answered.is_some();
-            let better = self.best(|known| fresh(known) && is_better(known, primary))?;
+        let fresh = |known: &Candidate| known.proven && known.unanswered == 0 && known.answered.is_some();
+        if let Some(better) = self.best(|known| fresh(known) && is_better(known, primary)) {
             return self.promote(now, better, false);
-        };
+        }
+        let since = self.doubt?;
         if primary.answered_since(since) {
             self.doubt = None;
             self.rested_until = Some(now + REST);

@@ -171,15 +171,26 @@ fn traffic_follows_a_peer_that_has_moved() {
 }
 
 #[test]
-fn an_answer_counts_only_with_its_cookie_and_from_where_the_ping_went() {
+fn an_answer_counts_only_with_its_cookie_and_for_the_address_to_which_the_ping_went() {
     let (now, mut rng) = (crate::proto::tests::start(), Rng::from_number(1));
     let mut paths = Paths::new(now, link(1));
     paths.on_packet(now, link(2), true);
     let pings: Vec<PathPing> = std::iter::from_fn(|| paths.poll_ping(now, &mut rng)).collect();
     let ping = pings.iter().find(|ping| ping.link == link(2)).unwrap();
-    assert!(paths.on_answer(now, link(3), &ping.cookie).is_none(), "the right cookie from elsewhere");
     assert!(paths.on_answer(now, link(2), &[0; 32]).is_none(), "the wrong cookie from there");
-    assert_eq!(paths.link(), link(1));
+    let status =
+        |paths: &Paths| paths.status(now).into_iter().map(|path| (path.hop, path.rtt.is_some())).collect::<Vec<_>>();
+    let before = status(&paths);
+    // A symmetric NAT sends the answer from another port than the one that the ping went to.
+    assert!(paths.on_answer(now, link(3), &ping.cookie).is_some());
+    assert_ne!(status(&paths), before);
+    assert!(status(&paths).contains(&(hop::hop(link(2).remote), true)));
+    assert!(
+        !status(&paths).iter().any(|(known, _)| *known == hop::hop(link(3).remote)),
+        "nothing is said of where it came from"
+    );
+    assert_eq!(paths.link(), link(1), "a small one moves nothing");
+    assert!(paths.on_answer(now, link(2), &ping.cookie).is_none(), "a repeated answer is none");
 }
 
 #[test]
@@ -232,6 +243,26 @@ fn an_introduced_peer_is_where_it_is_heard_first() {
     let mut paths = Paths::tentative(now, link(1));
     assert!(paths.on_packet(now, relayed(), true), "not where it was expected");
     assert_eq!(paths.link(), relayed());
-    assert!(!paths.on_packet(now, link(2), true), "the next one has to prove itself");
+    assert!(paths.on_packet(now, link(2), true), "until the session is confirmed, the last packet counts");
+    assert!(paths.on_packet(now, relayed(), true));
+    assert!(paths.rotate(now), "a way that leads nowhere is left for the next one");
+    assert_eq!(paths.link(), link(2));
+    paths.on_packet(now, relayed(), true);
+    paths.on_confirmed();
+    assert!(!paths.on_packet(now, link(3), true), "from now on an address has to prove itself");
+    assert!(!paths.rotate(now));
     assert_eq!(paths.link(), relayed());
+}
+
+#[test]
+fn packets_from_an_address_that_does_not_answer_have_it_asked_by_four_pings_however_many_they_are() {
+    let mut peer = Peer::new(link(1));
+    for number in 0..140 {
+        peer.paths.on_packet(peer.now, link(2 + number % 5), true);
+        peer.run(10);
+    }
+    for port in 2..7 {
+        let pings = peer.pings.iter().filter(|(_, address, _)| *address == link(port).remote).count();
+        assert_eq!(pings, if port < 4 { 4 } else { 0 }, "port {port}");
+    }
 }

@@ -127,6 +127,8 @@ pub(crate) struct Session {
     pub(crate) path: Paths,
     /// Traffic went over to another path since the owner looked.
     moved: Option<Moved>,
+    /// Made by an introduction and not confirmed: when the next way is tried.
+    rotate_at: Option<Instant>,
     /// Nobody uses it; the goodbye has until then to leave.
     leaving: Option<Instant>,
     /// What the path carries.
@@ -168,6 +170,7 @@ impl Session {
             splitter: Arc::default(),
             path: Paths::new(now, link),
             moved: None,
+            rotate_at: None,
             leaving: None,
             mtu: PathMtu::new(link.remote, BASE),
             answers: Answers::default(),
@@ -198,6 +201,8 @@ impl Session {
 
     /// The same after an introduction (PROTOCOL §12.3): the responder does not know yet where it is heard from, so it is told at once.
     pub(crate) fn greet(&mut self, now: Instant) {
+        self.path = Paths::tentative(now, self.path.link());
+        self.rotate_at = Some(now + timers::ROTATE);
         self.keepalive_at = Some(now);
     }
 
@@ -233,6 +238,7 @@ impl Session {
             self.keepalive_at = Some(now);
             if matches!(self.stage, Stage::Finishing) {
                 self.stage = Stage::Confirmed(now);
+                self.path.on_confirmed();
                 // The responder keeps epoch 0 for its ten seconds: user data in epoch 1 does not show it that we have heard it, and a repeated finish may be on its way.
                 self.previous = None;
                 confirmed = true;

@@ -129,6 +129,7 @@ impl Session {
         let epoch0 = std::mem::replace(&mut self.current, epoch);
         self.previous = Some((epoch0, now + PREVIOUS_EPOCH));
         self.stage = Stage::Confirmed(now);
+        self.path.on_confirmed();
         self.indexes_changed = true;
         // The initiator leaves epoch 0 when it hears us in epoch 1, and we may have no data for it.
         self.keepalive_at = Some(now);

@@ -20,6 +20,8 @@ const ABANDONED_EXPIRIES: u32 = 3;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How often a session is looked at that other threads carry bytes on: so soon is it noticed that nothing comes back.
 pub(super) const LOOK: Duration = Duration::from_millis(200);
+/// An introduced session that is not confirmed by then tries its other ways, one after another.
+pub(super) const ROTATE: Duration = Duration::from_millis(400);
 /// Silence after sending user data, before the path is in doubt.
 const DOUBT: Duration = Duration::from_millis(300);
 /// The path of a session in use is pinged after so much silence: NATs forget sooner than one expects.
@@ -80,6 +82,7 @@ impl Session {
             return Err(Ended::Silent);
         }
         self.reassembly.handle_timeout(now);
+        self.rotate(now);
         self.look(now);
         if hold.active && self.may_rekey() && self.wants_rekey(now, hold) {
             self.start_rekey(now, local, rng);
@@ -88,6 +91,19 @@ impl Session {
             self.keep_up(now, hold);
         }
         Ok(())
+    }
+
+    /// Before the session is confirmed: the next way, if this one has not led to the end.
+    fn rotate(&mut self, now: Instant) {
+        if self.is_confirmed() || self.rotate_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.rotate_at = Some(now + ROTATE);
+        if self.path.rotate(now) {
+            self.mtu.on_path_changed(self.path.remote());
+            self.channels.on_new_path(now);
+            self.keepalive_at = Some(now);
+        }
     }
 
     /// Whether its paths are chosen and held by pings (PROTOCOL §8.7).
@@ -193,6 +209,7 @@ impl Session {
             rekey,
             keepalive,
             self.owed_at(),
+            self.rotate_at.filter(|_| !self.is_confirmed()),
             self.previous.as_ref().map(|&(_, until)| until),
             self.look_at,
             self.channels.deadline(),

@@ -192,7 +192,7 @@ impl World {
     pub(crate) fn announce(&mut self, host: HostId, datagram: &[u8]) {
         let (others, line) = self.network.neighbours(host, self.hosts[host].segment);
         let sources: Vec<_> = self.hosts[host].addresses().collect();
-        for to in others.into_iter().filter(|&to| self.is_connected(host, to)).collect::<Vec<_>>() {
+        for to in others.into_iter().filter(|&to| self.multicast && self.is_connected(host, to)).collect::<Vec<_>>() {
             for &from in &sources {
                 if self.hosts[to].addresses().any(|address| address.is_ipv4() == from.is_ipv4()) {
                     self.counter += 1;
@@ -231,7 +231,8 @@ impl World {
         if source.is_none() && !self.families_mix || self.hosts[host].addresses().any(|own| own == to) {
             return self.lose(datagram);
         }
-        match self.network.ascend(self.now, self.hosts[host].segment, from, to, link.hop_limit) {
+        let hops = link.hop_limit.filter(|_| self.counts_hops);
+        match self.network.ascend(self.now, self.hosts[host].segment, from, to, hops) {
             Ascent::Seen { segment, source, hops, line } => {
                 let flight = Flight { segment, hops, datagram: Datagram { from: source, ..datagram } };
                 self.fly(host, line, flight);
