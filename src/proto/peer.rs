@@ -311,7 +311,7 @@ impl Peer {
                 .for_each(|address| session.path.add(now, Link::to(address), CandidateKind::Configured));
         }
         let contact = self.contact();
-        contact.on_new_session();
+        contact.on_confirmed();
         if let Some(hop) = hop {
             contact.step(now, Step::Connected(hop));
         }
