@@ -91,7 +91,10 @@ fn a_relay_cannot_read_what_it_carries() {
     let marker = b"a marker that nobody but its receiver may ever see";
     let mut packet = Vec::new();
     let (from, to) = (crate::world::overlay_v4(one), crate::world::overlay_v4(other));
-    etherparse::PacketBuilder::ipv4(from.octets(), to.octets(), 64).tcp(7, 7, 1, 1000).write(&mut packet, marker).unwrap();
+    etherparse::PacketBuilder::ipv4(from.octets(), to.octets(), 64)
+        .tcp(7, 7, 1, 1000)
+        .write(&mut packet, marker)
+        .unwrap();
     mesh.world.tap = Some(Vec::new());
     for _ in 0..10 {
         mesh.world.send_bytes(one, &packet).unwrap();
