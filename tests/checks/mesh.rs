@@ -36,7 +36,7 @@ const TO_ONE_ADDRESS_A_SECOND: u64 = 2;
 /// Introductions of one asker.
 const OF_ONE_ASKER: u64 = 4;
 /// Addresses that one introduction may name.
-const ADDRESSES: u64 = 12;
+const ADDRESSES: u64 = 16;
 /// How often one answer leaves: five times, and once more when an address joins.
 const ANSWERS: u64 = 6;
 
@@ -162,7 +162,7 @@ impl Stage {
         let answers: u64 = self.answers.values().sum();
         assert!(answers <= ANSWERS * ADDRESSES * askers, "{answers} answers in {} s", self.seconds);
         // To each address that is named: a token and an answer each time, an offer that is repeated, and pings.
-        let bound = 40 * self.introductions + 16 * 8 * self.named + 12 * 8 * 12 * self.searches;
+        let bound = 40 * self.introductions + 24 * 8 * self.named + 16 * 8 * 12 * self.searches;
         assert!(self.strange <= bound, "{} datagrams to strangers, {bound} at most", self.strange);
     }
 
