@@ -87,7 +87,7 @@ pub(crate) struct Peer {
     pub(crate) traffic: Traffic,
     pub(crate) drops: Drops,
     /// The same of other threads.
-    pub(crate) counters: Arc<Counters>,
+    counters: Option<Arc<Counters>>,
     /// See `publish`.
     pub(super) published_stamp: u64,
     /// ICMP errors about the size of packets.
@@ -142,7 +142,7 @@ impl Peer {
             answered: Vec::new(),
             traffic: Traffic::default(),
             drops: Drops::default(),
-            counters: Arc::default(),
+            counters: None,
             published_stamp: 0,
             sizes_told: Bucket::default(),
             registered: Vec::new(),
@@ -313,7 +313,7 @@ impl Peer {
                 .for_each(|address| session.path.add(now, Link::to(address), CandidateKind::Configured));
         }
         let contact = self.contact();
-        contact.on_new_session();
+        contact.on_confirmed();
         if let Some(hop) = hop {
             contact.step(now, Step::Connected(hop));
         }
@@ -575,6 +575,11 @@ impl Peer {
         self.sessions.iter_mut().find(|session| session.serial == serial)
     }
 
+    /// Where other threads count; there is nothing before anything is published.
+    pub(crate) fn shared_counters(&mut self) -> &Arc<Counters> {
+        self.counters.get_or_insert_default()
+    }
+
     /// What an operator may see.
     pub(crate) fn status(&self, now: Instant) -> PeerStatus {
         let session = self.active.and_then(|active| self.session(active)).map(|session| SessionStatus {
@@ -588,8 +593,10 @@ impl Peer {
             reliable_repeated: session.channels.repeated(),
         });
         let (mut traffic, mut drops) = (self.traffic, self.drops.clone());
-        self.counters.add_to(&mut traffic);
-        self.counters.drops.add_to(&mut drops);
+        if let Some(counters) = &self.counters {
+            counters.add_to(&mut traffic);
+            counters.drops.add_to(&mut drops);
+        }
         let paths = self.active.and_then(|active| self.session(active)).map(|session| session.path.status(now));
         let steps = self.contact.iter().flat_map(|contact| contact.steps());
         let steps = steps.map(|(at, step)| (now.saturating_duration_since(at), step)).collect();

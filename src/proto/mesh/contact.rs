@@ -100,6 +100,12 @@ pub(super) struct Answering {
 }
 
 impl Contact {
+    /// A session was confirmed: what was asked on an earlier one may not have arrived.
+    pub(crate) fn on_confirmed(&mut self) {
+        self.introduces = false;
+        self.on_new_session();
+    }
+
     /// A session has begun: the peer knows nothing of this node.
     pub(crate) fn on_new_session(&mut self) {
         (self.about, self.candidates) = (None, None);

@@ -289,13 +289,13 @@ impl Node {
         let is_standing = peer.is_standing();
         let contact = peer.contact();
         contact.on_nonce(now, nonce);
-        contact.introduces = flags & ABOUT_INTRODUCES != 0;
+        let knew = std::mem::replace(&mut contact.introduces, flags & ABOUT_INTRODUCES != 0);
         contact.seen = Some(seen).filter(|seen| seen.port() != 0);
         if became_relay {
             self.offer_relay(now, from);
         }
         self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
-        self.on_introducer(now, from);
+        self.on_introducer(now, from, !knew);
     }
 
     /// A peer says where it sees this node. Those that are not asked to introduce it may say it too, but push nobody out.

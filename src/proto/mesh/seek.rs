@@ -558,12 +558,15 @@ impl Node {
         }
     }
 
-    /// A peer can introduce now: whoever is sought may be known to it. What it was asked before and has not answered, it may never have heard: its session is a new one, perhaps.
-    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex) {
+    /// A peer can introduce now: whoever is sought may be known to it. On a new session it is asked anew: it may have lost the old one, and the question with it.
+    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex, is_new: bool) {
         for index in self.peers.seeking().into_iter().filter(|index| *index != introducer) {
-            let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
-            if let Some(seeking) = contact.and_then(|contact| contact.seeking.as_mut()) {
-                seeking.inquiries.retain(|inquiry| inquiry.introducer != introducer || inquiry.is_heard());
+            if let Some(seeking) =
+                self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut())
+            {
+                seeking
+                    .inquiries
+                    .retain(|inquiry| !is_new || inquiry.introducer != introducer || inquiry.is_accepted());
                 seeking.hurry(now);
             }
             self.settle(now, index);
@@ -572,13 +575,8 @@ impl Node {
 }
 
 impl Inquiry {
-    /// The introducer has answered what it was asked last.
-    fn is_heard(&self) -> bool {
-        match &self.stage {
-            Stage::Asked => false,
-            Stage::Requested(requested) => requested.accepted_at.is_some(),
-            Stage::Over => true,
-        }
+    fn is_accepted(&self) -> bool {
+        matches!(&self.stage, Stage::Requested(requested) if requested.accepted_at.is_some())
     }
 }
 
