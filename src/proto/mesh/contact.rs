@@ -57,6 +57,11 @@ pub(crate) struct Contact {
     out: VecDeque<MeshFrame>,
     /// Pieces of relayed datagrams that it sent.
     pub(super) parts: Option<Box<Reassembly>>,
+    /// Where it announced itself on the link.
+    pub(crate) nearby: Vec<SocketAddr>,
+    /// Hellos of it that are answered, and errors about the size of packets to it.
+    pub(crate) hellos: Bucket,
+    pub(crate) sizes_told: Bucket,
     pub(super) requests: Bucket,
     pub(super) introductions: Bucket,
     pub(super) asked_for: Bucket,
