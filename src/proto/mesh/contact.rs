@@ -30,6 +30,8 @@ pub(super) const REQUESTS: Rate = Rate { per_second: 10, burst: 20 };
 pub(super) const INTRODUCTIONS: Rate = Rate { per_second: 10, burst: 20 };
 pub(super) const ASKERS: Rate = Rate { per_second: 1, burst: 4 };
 pub(super) const QUESTIONS: Rate = Rate { per_second: 10, burst: 40 };
+/// Addresses that one member says it has, and that are new: each is pinged a few times, whosever it is.
+pub(super) const NAMED: Rate = Rate { per_second: 2, burst: 48 };
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -64,6 +66,7 @@ pub(crate) struct Contact {
     pub(super) introductions: Bucket,
     pub(super) asked_for: Bucket,
     pub(super) questions: Bucket,
+    pub(super) named: Bucket,
     steps: VecDeque<(Instant, Step)>,
     /// Pings that the operator asked for.
     echoes: Vec<Echo>,

@@ -111,6 +111,11 @@ impl Paths {
         Self { tentative: true, ..Self::new(now, link) }
     }
 
+    /// Whether it is a candidate already.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.candidates.iter().any(|known| known.link.remote == address)
+    }
+
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.remote == link.remote) {
