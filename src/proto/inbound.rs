@@ -16,7 +16,7 @@ use crate::proto::handshake::initiator::split;
 use crate::wire::data::Frames;
 use crate::wire::hello::{CookieKind, Hello, encode_cookie_packet};
 use crate::wire::packet::Packet;
-use crate::wire::sealed::{HEADER, SealedHeader};
+use crate::wire::sealed::{HEADER, MAX_PLAINTEXT, SealedHeader};
 
 /// Half-open sessions of all peers together (PROTOCOL §4.4).
 const MAX_HALF_OPEN: usize = 1024;
@@ -175,7 +175,7 @@ impl Node {
         cookie: &[u8; 32],
         tx: &mut impl TxSink,
     ) -> Result<(), Dropped> {
-        if self.on_token(now, link, cookie) {
+        if self.on_token(now, link, cookie) || self.on_measured(now, link, cookie) {
             return Ok(());
         }
         let (n, mac) = split(cookie);
@@ -298,7 +298,10 @@ impl Node {
                 }
             }
             Ok(Packet::PingAnswer(cookie)) => {
-                if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(now, link, cookie)) {
+                if peer
+                    .session_mut(serial)
+                    .is_some_and(|session| session.on_path_answer(now, link, cookie, plaintext.len() >= MAX_PLAINTEXT))
+                {
                     peer.on_authentic(serial);
                 } else if let Some((number, rtt)) = peer.on_echo(now, cookie) {
                     self.events.push(Event::Pong { peer: index, number, rtt, hop: hop::hop(link.remote) });

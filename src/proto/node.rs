@@ -115,7 +115,7 @@ impl Node {
         NodeStatus {
             peers: self.peers.iter().map(|peer| peer.status(now)).collect(),
             drops: self.drops.clone(),
-            nat: self.mesh.nat(self.peers.keepalive),
+            nat: self.mesh.nat(self.peers.holding),
         }
     }
 

@@ -376,7 +376,10 @@ impl Node {
     pub(super) fn emit(&mut self, now: Instant, link: Link, datagram: &[u8], tx: &mut impl TxSink) {
         match hop::through(link.remote) {
             Some((relay, tag)) => self.send_relayed(now, relay, tag, datagram, tx),
-            None => tx.transmit(link, datagram.len(), |slot| slot.copy_from_slice(datagram)),
+            None => {
+                self.mesh.on_spoken(now);
+                tx.transmit(link, datagram.len(), |slot| slot.copy_from_slice(datagram));
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! One peer: the attempt to reach it, its sessions, and what waits for it (PROTOCOL §7, §8.3).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -431,11 +431,11 @@ impl Peer {
 
     /// Timers of the peer, its attempt and its sessions.
     ///
-    /// `keepalive` is between the pings to standing peers, if there may be any.
+    /// `holding` is how often paths are pinged, if there are others to be introduced to.
     pub(crate) fn handle_timeout(
         &mut self,
         now: Instant,
-        keepalive: Option<Duration>,
+        holding: Option<Holding>,
         local: &Local,
         rng: &mut Rng,
         events: &mut Vec<Event>,
@@ -452,7 +452,7 @@ impl Peer {
             .sessions
             .iter_mut()
             .filter_map(|session| {
-                let hold = hold(self.active == Some(session.serial), self.standing, self.keepalive, keepalive);
+                let hold = hold(self.active == Some(session.serial), self.standing, self.keepalive, holding);
                 let ended = session.handle_timeout(now, hold, local, rng).err()?;
                 Some((session.serial, session.is_pending(), ended))
             })
@@ -489,10 +489,10 @@ impl Peer {
     }
 
     /// The earliest moment at which a timer of this peer has something to do.
-    pub(crate) fn deadline(&self, keepalive: Option<Duration>) -> Option<Instant> {
+    pub(crate) fn deadline(&self, holding: Option<Holding>) -> Option<Instant> {
         let unanswered = self.unanswered_since().filter(|_| self.attempt.is_none()).map(|since| since + UNANSWERED);
         let hold =
-            |session: &Session| hold(self.active == Some(session.serial), self.standing, self.keepalive, keepalive);
+            |session: &Session| hold(self.active == Some(session.serial), self.standing, self.keepalive, holding);
         let sessions = self.sessions.iter().map(|session| session.deadline(hold(session))).min();
         let contact = self.contact.as_ref().and_then(|contact| contact.deadline());
         let attempt = self.attempt.as_ref().map(|attempt| attempt.deadline());
@@ -614,8 +614,22 @@ impl Peer {
 }
 
 /// What is wanted of one session.
-fn hold(active: bool, standing: bool, configured: Option<Duration>, keepalive: Option<Duration>) -> Hold {
-    Hold { active, standing: keepalive.filter(|_| standing), upkeep: keepalive.is_some(), keepalive: configured }
+fn hold(active: bool, standing: bool, configured: Option<Duration>, holding: Option<Holding>) -> Hold {
+    Hold {
+        active,
+        standing: holding.filter(|_| standing).map(|holding| holding.standing),
+        in_use: holding.map(|holding| holding.in_use),
+        keepalive: configured,
+    }
+}
+
+/// How often paths are pinged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Of standing peers.
+    pub(crate) standing: Duration,
+    /// Of sessions in use.
+    pub(crate) in_use: Duration,
 }
 
 /// The peer among others (PROTOCOL §12).
@@ -709,6 +723,41 @@ impl Peer {
     pub(crate) fn forget_told(&mut self) {
         self.contact().on_new_session();
         self.untold = true;
+    }
+
+    /// Paths are pinged in another rhythm from now on.
+    pub(crate) fn on_holding_changed(&mut self, now: Instant, holding: Holding) {
+        let (active, standing, configured) = (self.active, self.standing, self.keepalive);
+        for session in &mut self.sessions {
+            let hold = hold(active == Some(session.serial), standing, configured, Some(holding));
+            session.on_hold_changed(now, hold);
+        }
+    }
+
+    /// Nothing but what holds its sessions open is said to it.
+    pub(crate) fn is_at_rest(&self, now: Instant) -> bool {
+        let waits = !self.waiting.is_empty() || !self.backlog.is_empty();
+        let rests = |session: &Session| session.is_confirmed() && session.has_cooled(now);
+        self.attempt.is_none() && !self.is_seeking() && !waits && self.sessions.iter().all(rests)
+    }
+
+    /// When anything was sent on a session that is still there.
+    pub(crate) fn spoken_to_at(&self) -> Option<Instant> {
+        self.sessions.iter().map(|session| session.activity.sent()).max()
+    }
+
+    /// Something was sent to it, or tried, in the life of this process.
+    pub(crate) fn is_contacted(&self) -> bool {
+        let tried = self.contact.as_ref().is_some_and(|contact| contact.steps().next().is_some());
+        tried || self.attempt.is_some() || !self.sessions.is_empty()
+    }
+
+    /// Whether something may have been sent to this address because it might be there.
+    pub(crate) fn was_sought_at(&self, ip: IpAddr) -> bool {
+        let is_there = |address: &SocketAddr| address.ip() == ip;
+        let named = self.contact.as_ref().is_some_and(|contact| contact.addresses().iter().any(is_there));
+        let leads = self.sessions.iter().any(|session| session.path.leads_to(ip));
+        self.is_contacted() && (named || leads || self.greetable().iter().any(is_there))
     }
 
     /// Where it announced itself. True if that is news.

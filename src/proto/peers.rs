@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::command::PeerConfig;
-use super::peer::Peer;
+use super::peer::{Holding, Peer};
 use super::session::{Serial, Session, Which};
 use crate::base::{PeerId, PeerIndex, SessionIndex};
 
@@ -32,8 +32,8 @@ pub(crate) struct PeerTable {
     /// By the last change of what others are told of them.
     changed: BTreeMap<u32, PeerIndex>,
     changes: u32,
-    /// Between the pings to standing peers; `None` where a single peer leaves nobody to be introduced to.
-    pub(crate) keepalive: Option<Duration>,
+    /// How often paths are pinged; `None` where a single peer leaves nobody to be introduced to.
+    pub(crate) holding: Option<Holding>,
 }
 
 impl PeerTable {
@@ -53,7 +53,7 @@ impl PeerTable {
             seeking: BTreeSet::new(),
             changed: BTreeMap::new(),
             changes: 0,
-            keepalive: None,
+            holding: None,
         }
     }
 
@@ -130,7 +130,7 @@ impl PeerTable {
         }
         put(&mut self.connected, index, peer.is_connected());
         put(&mut self.seeking, index, peer.is_seeking());
-        if let Some(deadline) = peer.deadline(self.keepalive)
+        if let Some(deadline) = peer.deadline(self.holding)
             && peer.scheduled.is_none_or(|scheduled| deadline < scheduled)
         {
             if let Some(old) = peer.scheduled {

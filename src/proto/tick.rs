@@ -14,11 +14,11 @@ impl Node {
         if now >= self.mesh.deadline() {
             self.tend_mesh(now);
         }
-        let keepalive = self.peers.keepalive;
+        let holding = self.peers.holding;
         for index in self.peers.take_due(now) {
             if let Some(peer) = self.peers.get_mut(index) {
                 let was_away = peer.away_until();
-                peer.handle_timeout(now, keepalive, &self.local, &mut self.rng, &mut self.events);
+                peer.handle_timeout(now, holding, &self.local, &mut self.rng, &mut self.events);
                 if peer.is_standing() && peer.away_until() != was_away {
                     self.on_away(now);
                 }

@@ -13,6 +13,9 @@ pub const MAX_KEYS: usize = 16;
 /// Addresses that a member tells of itself, at most.
 pub const MAX_CANDIDATES: usize = 16;
 
+/// Tags of members that are not to knock, at most.
+pub const MAX_TAGS: usize = 32;
+
 /// Bytes of an entry.
 const ENTRY: usize = 32 + 18 + 1 + 16;
 /// Bytes of a candidate.
@@ -110,6 +113,37 @@ impl<'a> Keys<'a> {
     /// One after the other.
     pub fn iter(&self) -> impl Iterator<Item = PeerId> + use<'a> {
         self.0.as_chunks::<32>().0.iter().map(|key| PeerId(*key))
+    }
+
+    /// As they lie.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// Tags of members (PROTOCOL §12.6), where they lie in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tags<'a>(&'a [u8]);
+
+impl<'a> Tags<'a> {
+    /// None.
+    pub const EMPTY: Self = Self(&[]);
+
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        if !bytes.len().is_multiple_of(8) || bytes.len() > MAX_TAGS * 8 {
+            return Err(DecodeError::Value("tags"));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// As they lie; what is beyond [`MAX_TAGS`] is left out.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes.get(..MAX_TAGS * 8).unwrap_or(bytes))
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + use<'a> {
+        self.0.as_chunks::<8>().0.iter().map(|tag| u64::from_be_bytes(*tag))
     }
 
     /// As they lie.
@@ -245,5 +279,8 @@ mod tests {
         assert!(Keys::decode(&[0; 32 * MAX_KEYS + 32]).is_err());
         assert!(Candidates::decode(&[0; CANDIDATE * MAX_CANDIDATES + CANDIDATE]).is_err());
         assert!(Candidates::decode(&[3; CANDIDATE]).is_err(), "a kind that is not defined");
+        assert!(Tags::decode(&[0; 7]).is_err());
+        assert!(Tags::decode(&[0; 8 * MAX_TAGS + 8]).is_err());
+        assert_eq!(Tags::new(&[0; 8 * MAX_TAGS + 8]).iter().count(), MAX_TAGS);
     }
 }

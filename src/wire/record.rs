@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::cursor::{DecodeError, Reader};
-use super::member::{self, Candidates, Entries, Keys};
+use super::member::{self, Candidates, Entries, Keys, Tags};
 
 /// The longest control record, its type included.
 pub const MAX_RECORD: usize = 8192;
@@ -19,6 +19,9 @@ mod kind {
     pub(super) const FIND: u8 = 0x07;
     pub(super) const ABOUT: u8 = 0x08;
     pub(super) const CANDIDATES: u8 = 0x09;
+    pub(super) const KNOCK: u8 = 0x0b;
+    pub(super) const KNOCK_FOR: u8 = 0x0c;
+    pub(super) const ECHO_AFTER: u8 = 0x0d;
 }
 
 /// One control record, without the length before it.
@@ -82,6 +85,29 @@ pub enum Record<'a> {
     },
     /// 0x09: where the sender may be reached besides (PROTOCOL §12.2).
     Candidates(Candidates<'a>),
+    /// 0x0b: somebody else is to ping the sender, and what came of that (PROTOCOL §12.9).
+    Knock {
+        /// A question, or the answer.
+        state: KnockState,
+        /// What the ping is to carry.
+        token: &'a [u8; 32],
+        /// Not one of these: the sender has written to them.
+        besides: Tags<'a>,
+    },
+    /// 0x0c: the receiver is to ping `address` once, for another member (PROTOCOL §12.9).
+    KnockFor {
+        /// Where the sender sees that member.
+        address: SocketAddr,
+        /// What the ping is to carry.
+        token: &'a [u8; 32],
+    },
+    /// 0x0d: the receiver is to ping the sender once, later (PROTOCOL §12.9).
+    EchoAfter {
+        /// So much later.
+        seconds: u16,
+        /// What the ping is to carry.
+        token: &'a [u8; 32],
+    },
     /// A record of a later edition, by its type: to be skipped and counted.
     Unknown(u8),
 }
@@ -121,6 +147,18 @@ impl<'a> Record<'a> {
                 (Self::About { flags, nonce, seen: member::address(&mut reader)? }, "about")
             }
             kind::CANDIDATES => return Candidates::decode(reader.rest()).map(Self::Candidates),
+            kind::KNOCK => {
+                let state = KnockState::from_byte(reader.u8("state")?).ok_or(DecodeError::Value("state"))?;
+                let token = reader.array("token")?;
+                return Ok(Self::Knock { state, token, besides: Tags::decode(reader.rest())? });
+            }
+            kind::KNOCK_FOR => {
+                let address = member::address(&mut reader)?;
+                (Self::KnockFor { address, token: reader.array("token")? }, "knock for")
+            }
+            kind::ECHO_AFTER => {
+                (Self::EchoAfter { seconds: reader.u16("seconds")?, token: reader.array("token")? }, "echo after")
+            }
             unknown => return Ok(Self::Unknown(unknown)),
         };
         reader.finish(name)?;
@@ -147,7 +185,49 @@ impl<'a> Record<'a> {
                 bytes
             }
             Self::Candidates(candidates) => [&[kind::CANDIDATES][..], candidates.bytes()].concat(),
+            Self::Knock { state, token, besides } => {
+                [&[kind::KNOCK, state.byte()][..], token, besides.bytes()].concat()
+            }
+            Self::KnockFor { address, token } => {
+                let mut bytes = vec![kind::KNOCK_FOR];
+                member::put_address(&mut bytes, address);
+                bytes.extend_from_slice(token);
+                bytes
+            }
+            Self::EchoAfter { seconds, token } => [&[kind::ECHO_AFTER][..], &seconds.to_be_bytes(), token].concat(),
             Self::Unknown(unknown) => vec![unknown],
+        }
+    }
+}
+
+/// What a knock is: the question, or an answer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnockState {
+    /// 0: somebody is to knock.
+    Asked,
+    /// 1: a member was told to.
+    PassedOn,
+    /// 2: there is nobody who could, or it was asked too often.
+    Refused,
+}
+
+impl KnockState {
+    /// The state written as `byte`.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Asked),
+            1 => Some(Self::PassedOn),
+            2 => Some(Self::Refused),
+            _ => None,
+        }
+    }
+
+    /// The byte on the wire.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Asked => 0,
+            Self::PassedOn => 1,
+            Self::Refused => 2,
         }
     }
 }
@@ -224,6 +304,16 @@ mod tests {
                 "rekey answer",
             ),
             (Record::Close(CloseReason::Idle).encode(), &[(1, "record type"), (2, "reason")], "close"),
+            (
+                Record::KnockFor { address: SocketAddr::from(([192, 0, 2, 1], 7)), token: &ephemeral }.encode(),
+                &[(1, "record type"), (17, "address"), (19, "port"), (51, "token")],
+                "knock for",
+            ),
+            (
+                Record::EchoAfter { seconds: 300, token: &ephemeral }.encode(),
+                &[(1, "record type"), (3, "seconds"), (35, "token")],
+                "echo after",
+            ),
         ]
     }
 
@@ -245,7 +335,7 @@ mod tests {
 
     #[test]
     fn an_unknown_record_is_not_an_error_but_an_unknown_reason_is() {
-        for kind in (0..=u8::MAX).filter(|kind| !(1..=9).contains(kind)) {
+        for kind in (0..=u8::MAX).filter(|kind| !(1..=9).contains(kind) && !(0x0b..=0x0d).contains(kind)) {
             assert_eq!(Record::decode(&[kind, 1, 2, 3]), Ok(Record::Unknown(kind)));
         }
         for reason in 4..=u8::MAX {
@@ -261,7 +351,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_knock_names_a_state_and_whole_tags() {
+        let token = [7; 32];
+        let record = Record::Knock { state: KnockState::Asked, token: &token, besides: Tags::new(&[1; 16]) };
+        let bytes = record.encode();
+        assert_eq!((bytes.len(), Record::decode(&bytes)), (1 + 1 + 32 + 16, Ok(record)));
+        for len in 34..bytes.len() {
+            let expected = if len == 34 || len == 42 { None } else { Some(DecodeError::Value("tags")) };
+            assert_eq!(Record::decode(&bytes[..len]).err(), expected, "{len} bytes");
+        }
+        for len in 0..34 {
+            assert!(Record::decode(&bytes[..len]).is_err(), "{len} bytes");
+        }
+        for state in 3..=u8::MAX {
+            let bytes = [&[0x0b, state][..], &token].concat();
+            assert_eq!(Record::decode(&bytes), Err(DecodeError::Value("state")));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_measured_is_encoded_to_the_same_bytes(
+            which in 0..3_usize, state in 0..3_u8, fill: u8, tags in 0..=32_usize, noise in prop::collection::vec(any::<u8>(), 50),
+        ) {
+            let mut bytes = vec![fill; [34 + 8 * tags, 51, 35][which]];
+            for (byte, noise) in bytes.iter_mut().zip(&noise) {
+                *byte ^= noise;
+            }
+            bytes[0] = [0x0b, 0x0c, 0x0d][which];
+            if which == 0 {
+                bytes[1] = state;
+            }
+            prop_assert_eq!(Record::decode(&bytes).unwrap().encode(), bytes);
+        }
+
         #[test]
         fn whatever_decodes_is_encoded_to_the_same_bytes(
             kind in 1..=5_usize, fill: u8, noise in prop::collection::vec(any::<u8>(), 1..40),

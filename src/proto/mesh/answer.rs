@@ -97,7 +97,6 @@ impl Node {
         if !(hop::is_public(*address) || near && hop::is_private(*address)) {
             return Err(refused(Dropped::Ignored));
         }
-        taken(self.mesh.targets.take(now, address.ip()))?;
         let introduced =
             |nonce| Introduced { asker, introducer: &introducer_id, target: &self.local.id, ephemeral, nonce };
         let net = &self.local.net;
@@ -111,7 +110,8 @@ impl Node {
             return Err((Some(IntroductionStatus::BadSignature), Dropped::BadSignature));
         };
         let hash = net.introduction_hash(&introduced(nonce), signature);
-        // After the signature, or anyone could keep the asker from being introduced.
+        // After the signature, or an introducer could keep askers and addresses from being served at all.
+        taken(self.mesh.targets.take(now, address.ip()))?;
         taken(self.peers.get_mut(index).is_some_and(|peer| peer.contact().asked_for.take(now, ASKERS)))?;
         if self.is_fresh(now, index) {
             self.mesh.seen.insert(*ephemeral, index);

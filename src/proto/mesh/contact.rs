@@ -67,6 +67,10 @@ pub(crate) struct Contact {
     pub(super) asked_for: Bucket,
     pub(super) questions: Bucket,
     pub(super) named: Bucket,
+    /// When this node asked it last to have somebody knock, when it asked this node, and how often it makes this node knock.
+    pub(super) asked_to_knock: Option<Instant>,
+    pub(super) knocked_for: Option<Instant>,
+    pub(super) knocks: Bucket,
     steps: VecDeque<(Instant, Step)>,
     /// Pings that the operator asked for.
     echoes: Vec<Echo>,
@@ -193,6 +197,11 @@ impl Contact {
             self.steps.pop_front();
         }
         self.steps.push_back((now, step));
+    }
+
+    /// Where introducers see it.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     pub(crate) fn steps(&self) -> impl Iterator<Item = (Instant, Step)> {

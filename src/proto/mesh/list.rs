@@ -319,6 +319,7 @@ impl Node {
         addresses.sort_unstable();
         if addresses[0] != addresses[1] {
             self.tell_all(now);
+            self.on_seen_elsewhere(now);
         }
     }
 

@@ -9,16 +9,20 @@
 //! | `answer` | the one who is to be reached |
 //! | `relay` | one that forwards, or that is reached through one who does |
 //! | `standing` | one that keeps a few sessions, to be found |
+//! | `measure` | one that measures the NAT in front of it |
+//! | `assist` | one that helps others to do so |
 //! | `contact` | what is remembered of one member |
 //!
 //! A member is a peer of the table; whoever puts peers there decides about membership, and nothing that is said here adds one. What members say of others is a hint: it leads to a datagram
 //! or two, bounded by buckets, and only a handshake with the right key leads to more.
 
 mod answer;
+mod assist;
 mod contact;
 mod frame;
 mod introduce;
 mod list;
+mod measure;
 mod predict;
 mod relay;
 mod seek;
@@ -30,8 +34,9 @@ use std::time::{Duration, Instant};
 
 use super::bucket::{PrefixBuckets, Rate};
 use super::command::{CandidateKind, NatStatus, RelayLimits};
+use super::hop;
 use super::node::Node;
-use super::peer::Peer;
+use super::peer::{Holding, Peer};
 use crate::base::{Dropped, Link, PeerId, PeerIndex, Rng, TunSink, TxSink};
 use crate::crypto::schedule::Net;
 use crate::wire::hello::{CookieKind, encode_cookie_packet};
@@ -84,6 +89,8 @@ pub(crate) struct Mesh {
     choose_at: Option<Instant>,
     announce_at: Option<Instant>,
     announced_at: Option<Instant>,
+    measuring: measure::Measuring,
+    echoes: assist::Echoes,
 }
 
 /// A ping with this token opens the way to or from `peer`.
@@ -123,6 +130,8 @@ impl Mesh {
             choose_at: None,
             announce_at: None,
             announced_at: None,
+            measuring: measure::Measuring::default(),
+            echoes: assist::Echoes::default(),
         }
     }
 
@@ -155,7 +164,10 @@ impl Mesh {
     /// When [`Node::tend_mesh`] has something to do.
     pub(super) fn deadline(&self) -> Instant {
         let forwarded = self.forwarded.front().map(|forwarded| forwarded.until);
-        [forwarded, self.choose_at, self.announce_at].into_iter().flatten().fold(self.rotate_at, Instant::min)
+        [forwarded, self.choose_at, self.announce_at, self.measuring.deadline(), self.echoes.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.rotate_at, Instant::min)
     }
 
     /// Where this node is seen, without the port.
@@ -163,24 +175,46 @@ impl Mesh {
         self.observed.iter().map(|(_, address)| address.ip())
     }
 
+    /// Where this node is seen on the Internet; a neighbour sees its address on the link, which tells nothing of a NAT.
+    fn seen_outside(&self, is_v4: bool) -> Vec<SocketAddr> {
+        let seen = self.observed.iter().map(|(_, address)| *address);
+        seen.filter(|address| address.is_ipv4() == is_v4 && hop::is_public(*address)).collect()
+    }
+
+    /// Whether all that see this node from outside see an address of its own.
+    fn has_public_address(&self) -> bool {
+        let own = |seen: &SocketAddr| self.local.iter().any(|(own, _)| own.ip() == seen.ip());
+        let seen = [self.seen_outside(true), self.seen_outside(false)].concat();
+        !seen.is_empty() && seen.iter().all(own)
+    }
+
+    /// Whether different members see the same port: in each family in which two have said so.
+    fn same_mapping(&self) -> Option<bool> {
+        let families = [true, false].map(|is_v4| self.seen_outside(is_v4));
+        let same = families
+            .iter()
+            .filter(|seen| seen.len() > 1)
+            .map(|seen| seen.windows(2).all(|pair| pair.first() == pair.last()));
+        same.min()
+    }
+
     /// What is known of the NAT in front of this node.
-    pub(super) fn nat(&self, keepalive: Option<Duration>) -> NatStatus {
-        let has_public_address =
-            self.observed.iter().any(|(_, seen)| self.local.iter().any(|(own, _)| own.ip() == seen.ip()));
-        let of_one_family: Vec<SocketAddr> =
-            self.observed.iter().map(|(_, address)| *address).filter(SocketAddr::is_ipv4).collect();
-        let same_mapping = (of_one_family.len() > 1).then(|| of_one_family.windows(2).all(|pair| pair[0] == pair[1]));
+    pub(super) fn nat(&self, holding: Option<Holding>) -> NatStatus {
+        let port_step = [true, false].into_iter().find_map(|is_v4| {
+            let ports: Vec<u16> = self.seen_outside(is_v4).iter().map(SocketAddr::port).collect();
+            predict::counting(&ports).map(|(_, step)| step)
+        });
         NatStatus {
             local: self.local.clone(),
             observed: self.observed.clone(),
-            has_public_address,
-            same_mapping,
-            port_step: predict::counting(&of_one_family.iter().map(SocketAddr::port).collect::<Vec<_>>())
-                .map(|(_, step)| step),
-            open_filter: None,
-            hairpin: None,
-            lifetime: None,
-            keepalive: keepalive.unwrap_or_default(),
+            has_public_address: self.has_public_address(),
+            same_mapping: self.same_mapping(),
+            port_step,
+            open_filter: self.measuring.open_filter,
+            hairpin: self.measuring.hairpin,
+            lifetime: self.measuring.lifetime(),
+            // While the lifetime is measured, it is silent for longer; that is not how it usually is.
+            keepalive: holding.map(|_| self.measuring.resting().standing).unwrap_or_default(),
         }
     }
 }
@@ -202,6 +236,8 @@ impl Node {
         }
         self.expire_forwarded(now);
         self.tend_standing(now);
+        self.send_echoes(now);
+        self.tend_measuring(now);
     }
 
     /// What is due for one peer: seeking it, answering it, telling it, asking it.
@@ -276,17 +312,35 @@ impl Node {
         }
     }
 
+    /// Counts what was refused to a peer.
+    fn count(&mut self, from: PeerIndex, result: Result<(), Dropped>) {
+        if let (Err(reason), Some(peer)) = (result, self.peers.get_mut(from)) {
+            peer.drops.count(reason);
+        }
+    }
+
     /// A control record of a peer, if it concerns others; false if it does not.
     pub(super) fn handle_mesh_record(&mut self, now: Instant, from: PeerIndex, record: &[u8]) -> bool {
         match Record::decode(record) {
             Ok(Record::PeersList { version, flags, entries }) => self.on_peers_list(now, from, version, flags, entries),
             Ok(Record::Find(keys)) => {
-                if let (Err(reason), Some(peer)) = (self.on_find(now, from, keys), self.peers.get_mut(from)) {
-                    peer.drops.count(reason);
-                }
+                let result = self.on_find(now, from, keys);
+                self.count(from, result);
             }
             Ok(Record::About { flags, nonce, seen }) => self.on_about(now, from, flags, *nonce, seen),
             Ok(Record::Candidates(candidates)) => self.on_candidates(now, from, candidates),
+            Ok(Record::Knock { state, token, besides }) => {
+                let result = self.on_knock(now, from, state, token, besides);
+                self.count(from, result);
+            }
+            Ok(Record::KnockFor { address, token }) => {
+                let result = self.on_knock_for(now, from, address, token);
+                self.count(from, result);
+            }
+            Ok(Record::EchoAfter { seconds, token }) => {
+                let result = self.on_echo_after(now, from, seconds, token);
+                self.count(from, result);
+            }
             Ok(
                 Record::Offer { .. }
                 | Record::Finish { .. }

@@ -13,12 +13,11 @@ use crate::proto::node::Node;
 use crate::wire::hello::{CookieKind, encode_cookie_packet};
 use crate::wire::packet::Packet;
 
+use super::measure::RESTING;
 use super::{ANNOUNCEMENTS, MAX_LOCAL};
 
 /// Sessions that are kept.
 pub(super) const STANDING: usize = 3;
-/// Linux forgets a mapping that nobody has answered after 30 s, and most routers one that was used after two minutes or more.
-pub(super) const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Between two announcements on the link.
 const ANNOUNCE: Duration = Duration::from_secs(60);
 /// Newcomers are told so often at most that this node is here.
@@ -39,7 +38,7 @@ impl Node {
         ranked.sort_unstable_by(|one, other| other.cmp(one));
         self.mesh.introducers = ranked.into_iter().map(|(_, index)| index).collect();
         if self.peers.len() > 1 {
-            self.peers.keepalive = Some(KEEPALIVE);
+            self.peers.holding = Some(RESTING);
             self.choose_standing(now);
         }
         let only = self.peers.len() == 1;
@@ -150,6 +149,7 @@ impl Node {
     pub(in crate::proto) fn on_network_changed(&mut self, now: Instant) {
         self.mesh.announce_at = Some(now);
         self.mesh.observed.clear();
+        self.forget_measured(now);
         for index in self.peers.connected() {
             if let Some(peer) = self.peers.get_mut(index) {
                 peer.sessions.iter_mut().for_each(|session| session.path.on_network_changed(now));
@@ -162,7 +162,7 @@ impl Node {
                 peer.forget_away();
             }
         }
-        if self.peers.keepalive.is_some() {
+        if self.peers.holding.is_some() {
             self.choose_standing(now);
         }
     }

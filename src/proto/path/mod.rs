@@ -14,7 +14,7 @@ mod candidate;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use self::candidate::{Candidate, is_better};
@@ -40,8 +40,6 @@ const LOST: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(700);
 /// A primary that answered so recently is not in doubt because packets come from elsewhere.
 const WORKS: Duration = Duration::from_secs(2);
-/// Proven addresses that are not in use are pinged this often while the session is.
-const WARM: Duration = Duration::from_secs(20);
 /// After a round of pings without an answer, the next one waits this long, and twice as long each time.
 const RETRY: Duration = Duration::from_secs(10);
 const MAX_RETRY: Duration = Duration::from_secs(120);
@@ -53,7 +51,7 @@ const FORGET: u32 = 3;
 pub(crate) struct Upkeep {
     /// The primary is pinged whenever nothing was heard from it for so long.
     pub(crate) primary: Option<Duration>,
-    /// Other addresses are kept warm, and looked for.
+    /// Other addresses are kept warm in the same way, and looked for.
     pub(crate) others: bool,
 }
 
@@ -220,13 +218,19 @@ impl Paths {
     }
 
     /// A sealed answer arrived over `link`; `None` if no ping waits for it.
-    pub(crate) fn on_answer(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> Option<Option<Moved>> {
+    pub(crate) fn on_answer(
+        &mut self,
+        now: Instant,
+        link: Link,
+        cookie: &[u8; 32],
+        is_full: bool,
+    ) -> Option<Option<Moved>> {
         let upkeep = self.upkeep;
         // Wherever it comes from (RFC 9000 §8.2.3): the peer has got the ping, so the address to which that went leads to it. A symmetric NAT answers from another port.
         let position = self.candidates.iter().position(|known| known.waits_for(cookie))?;
         let known = self.candidates.get_mut(position)?;
         let was_proven = known.proven;
-        known.on_answer(now, cookie);
+        known.on_answer(now, cookie, is_full);
         self.news |= known.proven && !was_proven;
         if known.link.remote == link.remote && (position > 0 || known.link.local.is_some()) {
             known.link.local = link.local;
@@ -256,6 +260,20 @@ impl Paths {
             known.retry(now);
         }
         self.on_doubt(now);
+    }
+
+    /// Every address that is held open is pinged now.
+    pub(crate) fn refresh(&mut self, now: Instant) {
+        for (position, known) in self.candidates.iter_mut().enumerate() {
+            if position == 0 || known.proven && self.upkeep.others {
+                known.next_at = Some(now);
+            }
+        }
+    }
+
+    /// Whether the peer is, or was thought to be, at this address, whatever the port.
+    pub(crate) fn leads_to(&self, ip: IpAddr) -> bool {
+        self.candidates.iter().any(|known| known.link.remote.ip() == ip)
     }
 
     /// What is to be held open from now on.
@@ -456,7 +474,7 @@ impl Paths {
 
 /// How long after the last sign of life the address at `position` is pinged.
 fn upkeep_of(upkeep: Upkeep, position: usize) -> Option<Duration> {
-    if position == 0 { upkeep.primary } else { upkeep.others.then_some(WARM) }
+    upkeep.primary.filter(|_| position == 0 || upkeep.others)
 }
 
 /// Pings of an address in doubt become rarer when it stays silent.

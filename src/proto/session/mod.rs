@@ -277,6 +277,9 @@ impl Session {
             | Record::Find(_)
             | Record::About { .. }
             | Record::Candidates(_)
+            | Record::Knock { .. }
+            | Record::KnockFor { .. }
+            | Record::EchoAfter { .. }
             | Record::Unknown(_) => Ok(Outcome::Ignored),
         }
     }

@@ -24,13 +24,11 @@ pub(super) const LOOK: Duration = Duration::from_millis(200);
 pub(super) const ROTATE: Duration = Duration::from_millis(400);
 /// Silence after sending user data, before the path is in doubt.
 const DOUBT: Duration = Duration::from_millis(300);
-/// The path of a session in use is pinged after so much silence: NATs forget sooner than one expects.
-const IN_USE: Duration = Duration::from_secs(20);
 /// Without user data for so long, nothing is held open any more, and then the session ends.
 const COOLING: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(180);
-/// A peer that holds the session is heard more often than this.
-const HELD: Duration = Duration::from_secs(150);
+/// A peer that holds the session is heard more often than this, even while it measures how long its NAT remembers (PROTOCOL §12.9).
+const HELD: Duration = Duration::from_secs(330);
 /// How long a goodbye to an idle session may take to leave.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -41,8 +39,8 @@ pub(crate) struct Hold {
     pub(crate) active: bool,
     /// It is to stay, whether it is used or not: pinged after so much silence.
     pub(crate) standing: Option<Duration>,
-    /// Its paths are held open while it is used: there are others, through whom and to whom it may lead.
-    pub(crate) upkeep: bool,
+    /// Its paths are held open while it is used, by a ping after so much silence: there are others, through whom and to whom it may lead.
+    pub(crate) in_use: Option<Duration>,
     /// The configured keepalive.
     pub(crate) keepalive: Option<Duration>,
 }
@@ -128,11 +126,22 @@ impl Session {
 
     /// What is held open by pings.
     pub(crate) fn upkeep(&self, now: Instant, hold: Hold) -> Upkeep {
-        let in_use = hold.active && hold.upkeep && self.activity.user().is_some_and(|at| now < at + COOLING);
-        let primary = [hold.standing.filter(|_| hold.active), in_use.then_some(IN_USE)].into_iter().flatten().min();
+        let in_use = hold.in_use.filter(|_| hold.active && !self.has_cooled(now));
+        let primary = [hold.standing.filter(|_| hold.active), in_use].into_iter().flatten().min();
         // Introducers are to know an address of each family, and an own one in each.
-        let others = in_use || hold.active && hold.standing.is_some();
-        Upkeep { primary, others }
+        Upkeep { primary, others: primary.is_some() }
+    }
+
+    /// Another interval holds the paths open from now on.
+    pub(crate) fn on_hold_changed(&mut self, now: Instant, hold: Hold) {
+        if hold.active && self.has_paths() {
+            self.path.set_upkeep(now, self.upkeep(now, hold));
+        }
+    }
+
+    /// No user data went over it for so long that nothing holds it open for their sake.
+    pub(crate) fn has_cooled(&self, now: Instant) -> bool {
+        self.activity.user().is_none_or(|at| now >= at + COOLING)
     }
 
     /// Traffic takes another path.
