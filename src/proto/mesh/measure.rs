@@ -29,7 +29,7 @@ pub(super) const RESTING: Holding = Holding { standing: secs(25), in_use: secs(2
 const STEPS: [u64; 7] = [25, 40, 60, 90, 120, 180, 300];
 /// No keepalive is more frequent, and none rarer.
 const SHORTEST: Duration = secs(20);
-const LONGEST: Duration = secs(240);
+const LONGEST: Duration = secs(150);
 /// Without a NAT and a filter.
 const OPEN: Duration = secs(120);
 const IN_USE_LONGEST: Duration = secs(60);

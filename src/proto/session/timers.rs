@@ -28,7 +28,9 @@ const DOUBT: Duration = Duration::from_millis(300);
 const COOLING: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(180);
 /// A peer that holds the session is heard more often than this, even while it measures how long its NAT remembers (PROTOCOL §12.9).
-const HELD: Duration = Duration::from_secs(330);
+const HELD: Duration = Duration::from_secs(210);
+/// The last pings of a session in use arrive by then after it has cooled; who is heard later holds it.
+const MARGIN: Duration = Duration::from_secs(5);
 /// How long a goodbye to an idle session may take to leave.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -172,7 +174,7 @@ impl Session {
             return None;
         }
         let idle = self.activity.user().unwrap_or(self.made) + IDLE;
-        Some(idle.max(self.activity.received() + HELD))
+        Some(if self.is_held() { idle.max(self.activity.received() + HELD) } else { idle })
     }
 
     fn wants_rekey(&self, now: Instant, hold: Hold) -> bool {
@@ -181,9 +183,12 @@ impl Session {
 
     /// When a successor of the present keys becomes due: of a session that is held and not used, so rarely that holding costs little (PROTOCOL §5.2).
     fn rekey_at(&self, hold: Hold) -> Option<Instant> {
-        let cooled = self.activity.user().unwrap_or(self.made) + COOLING;
-        let held = hold.standing.is_some() || self.activity.received() > cooled;
-        self.current.rekey_at(held)
+        self.current.rekey_at(hold.standing.is_some() || self.is_held())
+    }
+
+    /// Whether the peer is heard long after the last user data: it wants the session to stay.
+    fn is_held(&self) -> bool {
+        self.activity.received() > self.activity.user().unwrap_or(self.made) + COOLING + MARGIN
     }
 
     /// Sees to it that what other threads noted moves the timers, as long as they note anything.
