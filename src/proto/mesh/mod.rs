@@ -23,6 +23,8 @@ mod predict;
 mod relay;
 mod seek;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};

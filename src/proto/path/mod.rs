@@ -335,9 +335,9 @@ impl Paths {
         hop::is_relayed(self.remote())
     }
 
-    /// Whether addresses besides the primary are kept warm.
-    pub(crate) fn holds_others(&self) -> bool {
-        self.upkeep.others
+    /// What is held open.
+    pub(crate) fn upkeep(&self) -> Upkeep {
+        self.upkeep
     }
 
     /// Whether an address has proven itself since this was asked last.

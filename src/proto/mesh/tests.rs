@@ -1,0 +1,64 @@
+//! Members that lie, and what it costs those to whom they do.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::*;
+use crate::crypto::keys::IdentitySecret;
+use crate::crypto::mesh::Introduced;
+use crate::proto::command::{NodeConfig, PeerConfig};
+use crate::proto::hop;
+use crate::proto::tests::pair::{Pair, Side, address, config, packet};
+use crate::wire::member::{Candidates, Entry, FOUND, MORE, Source, encode_candidates, encode_entries};
+
+const A: PeerIndex = PeerIndex(0);
+const C: PeerIndex = PeerIndex(1);
+
+fn third() -> IdentitySecret {
+    IdentitySecret::generate(&mut Rng::from_number(102))
+}
+
+/// Both are members of a mesh with a third one, whose address they do not know.
+fn members(greeting: &[Side]) -> Pair {
+    let mut pair = Pair::with(|side| {
+        let mut config: NodeConfig = config(side, greeting.contains(&side));
+        let (id, endpoints, prefixes) = (third().id(), Vec::new(), Vec::new());
+        config.peers.push(PeerConfig { id, endpoints, prefixes, keepalive: None });
+        config
+    });
+    pair.run(Duration::from_secs(5));
+    pair
+}
+
+impl Pair {
+    /// A control record of A reaches B.
+    fn tell_b(&mut self, record: Record<'_>) {
+        let now = self.now;
+        assert!(self.b.node.handle_mesh_record(now, A, &record.encode()));
+        self.b.node.settle(now, A);
+        self.drain(Side::B);
+    }
+
+    fn contact_of_third(&mut self) -> &mut Contact {
+        self.b.node.peers.get_mut(C).unwrap().contact()
+    }
+
+    /// Datagrams that went to somebody else than the two.
+    fn astray(&self) -> usize {
+        let known = [Side::A, Side::B].map(address);
+        self.log.iter().filter(|datagram| !known.contains(&datagram.to)).count()
+    }
+}
+
+fn somewhere(number: u16) -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, (number / 200) as u8], 1000 + number))
+}
+
+#[test]
+fn a_session_that_is_held_and_was_used_once_lets_the_node_sleep() {
+    let mut pair = members(&[Side::A, Side::B]);
+    pair.send(Side::A, &packet(Side::A, b"once")).unwrap();
+    pair.run(Duration::from_secs(150));
+    pair.wakes = 0;
+    pair.run(Duration::from_secs(60));
+    assert!(pair.wakes < 200, "{} wakes in a minute", pair.wakes);
+}
