@@ -122,8 +122,9 @@ impl Node {
     /// Pulls what has changed in the list of a standing peer.
     pub(super) fn ask_for_list(&mut self, now: Instant, index: PeerIndex) {
         let number = self.mesh.number();
-        let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing()) else { return };
-        let Some(serial) = peer.mesh_session().map(|session| session.serial) else {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let is_standing = peer.is_standing();
+        let Some(serial) = peer.mesh_session().map(|session| session.serial).filter(|_| is_standing) else {
             if let Some(contact) = peer.contact_mut() {
                 contact.list.next_at = None;
             }

@@ -62,3 +62,19 @@ fn a_session_that_is_held_and_was_used_once_lets_the_node_sleep() {
     pair.run(Duration::from_secs(60));
     assert!(pair.wakes < 200, "{} wakes in a minute", pair.wakes);
 }
+
+#[test]
+fn a_list_that_nobody_asked_for_keeps_nobody_busy() {
+    let mut pair = members(&[Side::A]);
+    assert!(!pair.b.node.peers.get_mut(A).unwrap().is_standing());
+    pair.tell_b(Record::PeersList { version: 1, flags: MORE, entries: entries(&[]) });
+    pair.wakes = 0;
+    pair.run(Duration::from_secs(10));
+    assert!(pair.wakes < 100, "{} wakes in ten seconds", pair.wakes);
+}
+
+fn entries(bytes: &[u8]) -> crate::wire::member::Entries<'_> {
+    let record: Vec<u8> = [&[0x06, 0, 0, 0, 0, 0][..], bytes].concat();
+    let Ok(Record::PeersList { entries, .. }) = Record::decode(Box::leak(record.into_boxed_slice())) else { panic!() };
+    entries
+}
