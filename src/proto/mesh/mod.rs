@@ -77,6 +77,10 @@ pub(crate) struct Mesh {
     local: Vec<(SocketAddr, CandidateKind)>,
     /// Where others see this node: the last few that said so.
     observed: Vec<(PeerIndex, SocketAddr)>,
+    /// When all peers are to be told that it is seen elsewhere, when they were, and how long the next time has to wait.
+    tell_at: Option<Instant>,
+    told_at: Option<Instant>,
+    pace: Duration,
     outbox: VecDeque<(Link, Vec<u8>)>,
     next_number: u32,
     relaying: relay::Relaying,
@@ -118,6 +122,9 @@ impl Mesh {
             announcements: super::bucket::Bucket::default(),
             local: Vec::new(),
             observed: Vec::new(),
+            tell_at: None,
+            told_at: None,
+            pace: Duration::ZERO,
             outbox: VecDeque::new(),
             next_number: 0,
             relaying: relay::Relaying::new(relay),
@@ -157,7 +164,10 @@ impl Mesh {
     /// When [`Node::tend_mesh`] has something to do.
     pub(super) fn deadline(&self) -> Instant {
         let forwarded = self.forwarded.front().map(|forwarded| forwarded.until);
-        [forwarded, self.choose_at, self.announce_at].into_iter().flatten().fold(self.rotate_at, Instant::min)
+        [forwarded, self.choose_at, self.announce_at, self.tell_at]
+            .into_iter()
+            .flatten()
+            .fold(self.rotate_at, Instant::min)
     }
 
     /// Where this node is seen, without the port.
@@ -203,6 +213,7 @@ impl Node {
             }
         }
         self.expire_forwarded(now);
+        self.tell_all_due(now);
         self.tend_standing(now);
     }
 

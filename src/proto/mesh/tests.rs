@@ -78,3 +78,17 @@ fn entries(bytes: &[u8]) -> crate::wire::member::Entries<'_> {
     let Ok(Record::PeersList { entries, .. }) = Record::decode(Box::leak(record.into_boxed_slice())) else { panic!() };
     entries
 }
+
+#[test]
+fn a_peer_that_sees_this_node_elsewhere_all_the_time_is_not_told_to_everybody_each_time() {
+    let mut pair = members(&[Side::A]);
+    let sent = pair.log.len();
+    for number in 0..100 {
+        pair.tell_b(Record::About { flags: 2, nonce: &[1; 16], seen: somewhere(number) });
+        pair.run(Duration::from_millis(10));
+    }
+    assert!(pair.log.len() - sent < 20, "{} datagrams", pair.log.len() - sent);
+    pair.run(Duration::from_secs(120));
+    let candidates = pair.b.node.own_candidates(A);
+    assert_eq!(pair.b.node.peers.get_mut(A).unwrap().contact().candidates, Some(candidates), "the last word is told");
+}
