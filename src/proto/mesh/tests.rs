@@ -92,3 +92,14 @@ fn a_peer_that_sees_this_node_elsewhere_all_the_time_is_not_told_to_everybody_ea
     let candidates = pair.b.node.own_candidates(A);
     assert_eq!(pair.b.node.peers.get_mut(A).unwrap().contact().candidates, Some(candidates), "the last word is told");
 }
+
+#[test]
+fn candidates_without_end_are_pinged_at_a_walk() {
+    let mut pair = members(&[Side::A]);
+    for number in 0..100u16 {
+        let told: Vec<_> = (0..16).map(|port| (somewhere(number * 16 + port), Source::Local)).collect();
+        pair.tell_b(Record::Candidates(Candidates::new(&encode_candidates(&told))));
+        pair.now += Duration::from_millis(10);
+    }
+    assert!(pair.astray() <= 64 + 20, "{} in a second", pair.astray());
+}

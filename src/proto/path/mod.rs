@@ -29,6 +29,8 @@ pub(crate) const MAX_CANDIDATES: usize = 16;
 const MAX_HEARD: usize = 2;
 /// Sealed pings that are answered: both ends may try all candidates at once.
 const ANSWERS: Rate = Rate { per_second: 20, burst: 40 };
+/// Pings to addresses that have never answered: whoever names them may be lying about somebody else's. The burst is a round to all of them.
+const BLIND: Rate = Rate { per_second: 20, burst: 64 };
 /// Between the pings of a path that is in doubt.
 const DOUBT_INTERVAL: Duration = Duration::from_millis(150);
 /// A primary that does not answer is given this long at least, and two round trips.
@@ -88,6 +90,7 @@ pub(crate) struct Paths {
     /// An address has proven itself since the owner looked.
     news: bool,
     answers: Bucket,
+    blind: Bucket,
 }
 
 impl Paths {
@@ -103,6 +106,7 @@ impl Paths {
             upkeep: Upkeep::default(),
             news: false,
             answers: Bucket::default(),
+            blind: Bucket::default(),
         }
     }
 
@@ -273,6 +277,11 @@ impl Paths {
             if !again {
                 known.unanswered = candidate::OVER;
             }
+            return self.poll_ping(now, rng);
+        }
+        let is_blind = due > 0 && !known.proven && known.answered.is_none() && !known.is_relayed();
+        if is_blind && !self.blind.take(now, BLIND) {
+            known.next_at = Some(now + GRACE);
             return self.poll_ping(now, rng);
         }
         let (cookie, full) = (rng.bytes(), known.wants_full());

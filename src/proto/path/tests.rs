@@ -253,3 +253,18 @@ fn an_introduced_peer_is_where_it_is_heard_first() {
     assert!(!paths.rotate(now));
     assert_eq!(paths.link(), relayed());
 }
+
+#[test]
+fn a_peer_that_names_addresses_without_end_has_few_of_them_pinged() {
+    let mut peer = Peer::new(link(1));
+    for millisecond in 0..2_000u16 {
+        peer.add(link(1000 + millisecond * 10));
+        peer.run(1);
+    }
+    assert!(peer.pings.len() <= 64 + 2 * 20, "{} in two seconds", peer.pings.len());
+    // One round of as many as there is room for is not held up.
+    let mut peer = Peer::new(link(1));
+    (100..115).for_each(|port| peer.add(link(port)));
+    peer.run(1_000);
+    assert_eq!(peer.pings.len(), 15 * 4);
+}
