@@ -95,7 +95,6 @@ impl Node {
         if !(hop::is_public(*address) || near && hop::is_near(*address)) {
             return Err(refused(Dropped::Ignored));
         }
-        taken(self.mesh.targets.take(now, address.ip()))?;
         let introduced =
             |nonce| Introduced { asker, introducer: &introducer_id, target: &self.local.id, ephemeral, nonce };
         let net = &self.local.net;
@@ -120,6 +119,7 @@ impl Node {
             }
             return Ok(Some(IntroductionStatus::Accepted));
         }
+        taken(self.mesh.targets.take(now, address.ip()))?;
         let accepted = responder::answer_to(&self.local, asker, ephemeral, &hash, &mut self.rng).map_err(refused)?;
         let token = |by| self.local.net.punch_token(ephemeral, asker, &self.local.id, by);
         let (own, theirs) = (token(PunchedBy::Target), token(PunchedBy::Asker));
@@ -171,7 +171,7 @@ impl Node {
     ) {
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
         let usable = hop::is_public(address) || near && hop::is_near(address);
-        if !usable || !self.is_answering(index, ephemeral) || !self.mesh.targets.take(now, address.ip()) {
+        if !usable || !self.is_answering(index, ephemeral) {
             return;
         }
         let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
@@ -198,6 +198,10 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let Some(answering) = peer.contact_mut().and_then(|contact| contact.answering.as_mut()) else { return };
         if answering.addresses.len() >= MAX_ADDRESSES || answering.addresses.contains(&address) {
+            return;
+        }
+        // Whoever names it, or pretends to be there, may mean somebody else.
+        if !hop::is_relayed(address) && !self.mesh.targets.take(now, address.ip()) {
             return;
         }
         answering.addresses.push(address);

@@ -54,8 +54,8 @@ const MAX_TOKENS: usize = 1024;
 const MAX_OUTBOX: usize = 512;
 /// Own addresses that are told.
 const MAX_LOCAL: usize = 16;
-/// Introductions to one address: what a liar can have sent to somebody who has nothing to do with it.
-const TARGETS: Rate = Rate { per_second: 2, burst: 8 };
+/// Addresses of one host, or network, at which introductions are answered: what a liar can have sent to somebody who has nothing to do with it.
+const TARGETS: Rate = Rate { per_second: 2, burst: 16 };
 /// Announcements on the link that are looked at: each costs a MAC for each member.
 const ANNOUNCEMENTS: Rate = Rate { per_second: 10, burst: 20 };
 

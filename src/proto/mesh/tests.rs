@@ -103,3 +103,25 @@ fn candidates_without_end_are_pinged_at_a_walk() {
     }
     assert!(pair.astray() <= 64 + 20, "{} in a second", pair.astray());
 }
+
+#[test]
+fn forged_introductions_do_not_use_up_what_an_address_may_get() {
+    let mut pair = members(&[Side::A]);
+    let (ephemeral, target) = ([7; 32], pair.b.node.id());
+    let ask = |pair: &mut Pair, ephemeral: [u8; 32], signature| {
+        let (now, address) = (pair.now, somewhere(1));
+        let introduction = answer::Introduction { number: 1, ephemeral, asker: third().id(), signature, address };
+        pair.b.node.on_introduction(now, A, &introduction)
+    };
+    for number in 0..9 {
+        assert_eq!(ask(&mut pair, [number; 32], [number; 64]), Err(Dropped::BadSignature));
+    }
+    pair.now += Duration::from_millis(200);
+    let introducer = pair.a.node.id();
+    let nonce = pair.b.node.mesh.nonce;
+    let asker = third().id();
+    let introduced =
+        Introduced { asker: &asker, introducer: &introducer, target: &target, ephemeral: &ephemeral, nonce: &nonce };
+    let signature = pair.b.node.local.net.sign_introduction(&third(), &introduced);
+    assert_eq!(ask(&mut pair, ephemeral, signature), Ok(()));
+}
