@@ -231,7 +231,7 @@ impl Node {
         let is_answering = peer.contact_mut().is_some_and(|contact| contact.answering.is_some());
         if !is_answering {
             if let Some(session) = peer.newest_session() {
-                session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
+                session.path.hear(now, Link::to(link.remote));
                 self.settle(now, asker);
             }
             return;

@@ -538,7 +538,7 @@ impl Node {
     fn on_token_of_target(&mut self, now: Instant, link: Link, target: PeerIndex) {
         let Some(peer) = self.peers.get_mut(target) else { return };
         if let Some(session) = peer.newest_session() {
-            session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
+            session.path.hear(now, Link::to(link.remote));
             self.settle(now, target);
             return;
         }

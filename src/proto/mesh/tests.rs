@@ -125,3 +125,17 @@ fn forged_introductions_do_not_use_up_what_an_address_may_get() {
     let signature = pair.b.node.local.net.sign_introduction(&third(), &introduced);
     assert_eq!(ask(&mut pair, ephemeral, signature), Ok(()));
 }
+
+#[test]
+fn a_token_that_somebody_copies_sends_nothing_to_the_world() {
+    let mut pair = members(&[Side::A]);
+    let until = pair.now + Duration::from_secs(60);
+    pair.b.node.mesh.tokens.insert([9; 32], Token { peer: A, asked: true, until });
+    for number in 0..1000 {
+        let now = pair.now;
+        assert!(pair.b.node.on_token(now, Link::to(somewhere(number)), &[9; 32]));
+        pair.drain(Side::B);
+        pair.now += Duration::from_millis(1);
+    }
+    assert!(pair.astray() <= 8, "{} in a second", pair.astray());
+}

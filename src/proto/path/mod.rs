@@ -135,6 +135,20 @@ impl Paths {
         self.candidates.push(Candidate::new(now, link, kind));
     }
 
+    /// Something came from there that may be the peer's. False if enough such addresses are being asked: whoever copies packets and sends them on from many places has few of them asked at a
+    /// time.
+    pub(crate) fn hear(&mut self, now: Instant, link: Link) -> bool {
+        let asked = |known: &&Candidate| {
+            known.kind == CandidateKind::Heard && !known.proven && known.failures == 0 && !known.is_over()
+        };
+        let is_known = self.candidates.iter().any(|known| known.link.remote == link.remote);
+        let may = is_known || self.candidates.iter().filter(asked).count() < MAX_HEARD;
+        if may {
+            self.add(now, link, CandidateKind::Heard);
+        }
+        may
+    }
+
     /// A valid packet arrived over `link`; `highest` says that no later one of its epoch was seen. True if it was the first and says where the peer is.
     pub(crate) fn on_packet(&mut self, now: Instant, link: Link, highest: bool) -> bool {
         if self.tentative {
@@ -150,12 +164,7 @@ impl Paths {
                 return false;
             }
         }
-        // Whoever copies packets and sends them on from many places has few of them asked at a time.
-        let asked = |known: &&Candidate| {
-            known.kind == CandidateKind::Heard && !known.proven && known.failures == 0 && !known.is_over()
-        };
-        if highest && (position.is_some() || self.candidates.iter().filter(asked).count() < MAX_HEARD) {
-            self.add(now, link, CandidateKind::Heard);
+        if highest && self.hear(now, link) {
             // A peer behind a symmetric NAT sends from many ports, and one that has a better way back from elsewhere all the time.
             let works = self.candidates.first().and_then(|primary| primary.answered).is_some_and(|at| now < at + WORKS);
             if !works {
