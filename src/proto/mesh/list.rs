@@ -249,7 +249,9 @@ impl Node {
             let Some(peer) = self.peers.by_id(&entry.id).filter(|peer| peer.index != from) else { continue };
             let index = peer.index;
             peer.on_known_by(from, entry.connected);
-            if found && entry.connected {
+            // Whoever is not asked could fill this node with nonces that are none, and with addresses of others.
+            let is_asked = peer.contact_mut().is_some_and(|contact| contact.has_asked(from));
+            if found && is_asked && entry.connected {
                 peer.contact().on_nonce(now, entry.nonce);
                 if entry.address.port() != 0 {
                     peer.contact().on_address(entry.address);

@@ -146,6 +146,10 @@ impl Seeking {
         self.inquiries.iter_mut().find(|inquiry| inquiry.introducer == introducer)
     }
 
+    pub(super) fn has_asked(&self, introducer: PeerIndex) -> bool {
+        self.inquiries.iter().any(|known| known.introducer == introducer && matches!(known.stage, Stage::Asked))
+    }
+
     /// Checks a hello answer against every introduction that was asked for. Changes nothing but the bucket.
     pub(crate) fn verify_answer(
         &mut self,

@@ -139,3 +139,35 @@ fn a_token_that_somebody_copies_sends_nothing_to_the_world() {
     }
     assert!(pair.astray() <= 8, "{} in a second", pair.astray());
 }
+
+#[test]
+fn what_nobody_asked_for_is_not_remembered_of_a_member() {
+    let mut pair = members(&[Side::A]);
+    let known = Entry {
+        id: third().id(),
+        address: somewhere(1),
+        connected: true,
+        relays: false,
+        claimed: false,
+        nonce: [1; 16],
+    };
+    let bytes = encode_entries(&[known]);
+    pair.tell_b(Record::PeersList { version: 0, flags: FOUND, entries: entries(&bytes) });
+    assert_eq!(pair.contact_of_third().addresses, []);
+    let now = pair.now;
+    assert_eq!(pair.contact_of_third().nonce(now), None);
+}
+
+#[test]
+fn nobody_is_looked_for_where_nobody_can_be() {
+    let mut contact = Contact::default();
+    let everywhere = ["127.0.0.1:1", "224.0.0.1:1", "255.255.255.255:1", "0.0.0.0:1", "[::1]:1", "[ff02::1]:1"];
+    for address in everywhere {
+        contact.on_address(address.parse().unwrap());
+    }
+    contact.on_address(hop::relayed(A, 7));
+    assert_eq!(contact.addresses, []);
+    contact.on_address(somewhere(1));
+    contact.on_address("192.168.1.7:1".parse().unwrap());
+    assert_eq!(contact.addresses.len(), 2);
+}
