@@ -115,6 +115,11 @@ impl Node {
         }
     }
 
+    /// Whether what came over `link` may be the peer's: a relay says whose it is, and could invent any number of hops that lead nowhere.
+    pub(in crate::proto) fn is_behind(&self, link: Link, index: PeerIndex) -> bool {
+        hop::through(link.remote).is_none_or(|(_, tag)| self.mesh.tags.get(&tag) == Some(&index))
+    }
+
     fn own_tag(&mut self, of: PeerIndex) -> u64 {
         self.peers.get_mut(of).map_or(0, |peer| self.local.net.tag(&peer.id))
     }

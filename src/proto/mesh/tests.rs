@@ -171,3 +171,31 @@ fn nobody_is_looked_for_where_nobody_can_be() {
     contact.on_address("192.168.1.7:1".parse().unwrap());
     assert_eq!(contact.addresses.len(), 2);
 }
+
+#[test]
+fn a_relay_cannot_say_that_one_member_is_another() {
+    let mut pair = members(&[Side::A]);
+    pair.seal_ping(Side::A);
+    let datagram = pair.wire.pop_back().unwrap();
+    let own = pair.b.node.local.net.tag(&pair.a.node.id());
+    let now = pair.now;
+    let mut arrive = |tag| {
+        let mut tx = crate::proto::tests::pair::Outbox::default();
+        let mut tun = crate::proto::tests::pair::Inbox::default();
+        let mut bytes = datagram.bytes.clone();
+        pair.b.node.take_datagram(now, Link::to(hop::relayed(C, tag)), &mut bytes, &mut tx, &mut tun)
+    };
+    assert!(arrive(own ^ 1).is_err());
+    assert_eq!(arrive(own), Ok(()));
+}
+
+#[test]
+fn the_relayed_hops_of_two_relays_are_two_neighbourhoods() {
+    let prefix = |relay| match hop::relayed(PeerIndex(relay), 1).ip() {
+        IpAddr::V6(ip) => ip.octets()[..7].to_vec(),
+        IpAddr::V4(_) => Vec::new(),
+    };
+    assert_ne!(prefix(1), prefix(2), "floods through one relay must not use up the allowance of the other");
+    assert_eq!(hop::through(hop::relayed(PeerIndex(0x0102_0304), 9)), Some((PeerIndex(0x0102_0304), 9)));
+    assert_eq!(hop::through(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 1)), None);
+}

@@ -126,10 +126,9 @@ impl Paths {
             return;
         }
         if self.candidates.len() >= MAX_CANDIDATES {
-            // Of those that never answered, the oldest makes room; not a relay, of which there are few, and which are what is left when nothing else answers.
-            let Some(position) = self.candidates.iter().skip(1).position(|old| !old.proven && !old.is_relayed()) else {
-                return;
-            };
+            // Of those that never answered, the oldest makes room; not a relay, of which there are few, and which are what is left when nothing else answers, before it was asked.
+            let dispensable = |old: &Candidate| !old.proven && (!old.is_relayed() || old.is_over());
+            let Some(position) = self.candidates.iter().skip(1).position(dispensable) else { return };
             self.candidates.remove(position + 1);
         }
         self.candidates.push(Candidate::new(now, link, kind));
