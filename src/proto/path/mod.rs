@@ -185,7 +185,7 @@ impl Paths {
         let mut chosen = self.candidates.remove(next + 1);
         chosen.next_at = None;
         let mut old = std::mem::replace(self.primary_mut(), chosen);
-        old.retry(now);
+        old.on_died(now);
         self.candidates.push(old);
         true
     }
@@ -195,16 +195,16 @@ impl Paths {
         let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
         let elsewhere = position != Some(0);
         if elsewhere {
-            let mut found = match position {
+            let found = match position {
                 Some(position) => self.candidates.remove(position),
                 None => Candidate::new(now, link, CandidateKind::Heard),
             };
-            (found.proven, found.next_at) = (true, None);
             self.primary_mut().on_died(now);
             self.candidates.insert(0, found);
             self.candidates.truncate(MAX_CANDIDATES);
         }
-        self.primary_mut().heard = Some(now);
+        let primary = self.primary_mut();
+        (primary.heard, primary.proven, primary.next_at) = (Some(now), true, None);
         elsewhere
     }
 

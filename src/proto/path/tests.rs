@@ -255,6 +255,29 @@ fn an_introduced_peer_is_where_it_is_heard_first() {
 }
 
 #[test]
+fn the_way_on_which_the_handshake_ended_is_held_open_whether_it_was_the_first_or_not() {
+    let now = crate::proto::tests::start();
+    let mut paths = Paths::tentative(now, link(1));
+    paths.add(now, relayed(), CandidateKind::Relayed);
+    assert!(paths.rotate(now));
+    assert!(!paths.on_packet(now, relayed(), true), "where it was tried");
+    paths.on_confirmed();
+    assert_eq!(paths.alive_besides(), [], "what has led nowhere is nothing to tell of");
+    paths.set_upkeep(now, Upkeep { primary: Some(WARM), others: false });
+    // The first one has its round of pings; what remains is the upkeep.
+    let mut rng = Rng::from_number(1);
+    let mut at = now;
+    let mut held = 0;
+    while at < now + Duration::from_secs(120) {
+        at += MS * 100;
+        while let Some(ping) = paths.poll_ping(at, &mut rng) {
+            held += usize::from(ping.link == relayed());
+        }
+    }
+    assert!(held > 0, "nothing holds the way open");
+}
+
+#[test]
 fn a_peer_that_names_addresses_without_end_has_few_of_them_pinged() {
     let mut peer = Peer::new(link(1));
     for millisecond in 0..2_000u16 {
