@@ -1,7 +1,7 @@
 //! Relayed hops as addresses (PROTOCOL §12.6).
 //!
 //! What goes through a relay has an address like everything else, so that handshake, paths and cookies need no second kind: `0100:0000 | relay 4 | tag 8`, in a prefix that no router
-//! forwards (RFC 6666). It never leaves this process, and no datagram that claims to come from there is taken.
+//! forwards (RFC 6666). The relay's least byte comes first, so that the buckets by prefix have one for each relay. It never leaves this process, and no datagram that claims to come from there is taken.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -15,7 +15,7 @@ const PORT: u16 = 1;
 /// The address of the member with `tag`, through `relay`.
 pub(crate) fn relayed(relay: PeerIndex, tag: u64) -> SocketAddr {
     let [a, b, c, d] = PREFIX;
-    let [e, f, g, h] = relay.0.to_be_bytes();
+    let [e, f, g, h] = relay.0.to_le_bytes();
     let [i, j, k, l, m, n, o, p] = tag.to_be_bytes();
     SocketAddr::new(Ipv6Addr::from([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into(), PORT)
 }
@@ -27,7 +27,7 @@ pub(crate) fn through(address: SocketAddr) -> Option<(PeerIndex, u64)> {
     if [a, b, c, d] != PREFIX {
         return None;
     }
-    Some((PeerIndex(u32::from_be_bytes([e, f, g, h])), u64::from_be_bytes([i, j, k, l, m, n, o, p])))
+    Some((PeerIndex(u32::from_le_bytes([e, f, g, h])), u64::from_be_bytes([i, j, k, l, m, n, o, p])))
 }
 
 /// Whether packets to `address` go through a relay.

@@ -212,6 +212,10 @@ impl Node {
             // A failed opening destroys the bytes, so all but the last of several owners get a copy.
             let mut copy = if tried + 1 < count { Some(datagram.to_vec()) } else { None };
             let bytes = copy.as_deref_mut().unwrap_or(datagram);
+            if !self.is_behind(link, index) {
+                result = Err(Dropped::Ignored);
+                continue;
+            }
             let session = self.peers.get_mut(index).and_then(|peer| peer.session_mut(serial));
             result = session.map_or(Err(Dropped::UnknownSession), |session| session.open(now, which, &header, bytes));
             if let Ok((opened, epoch)) = result {

@@ -122,6 +122,7 @@ impl Node {
             }
             return Ok(Some(IntroductionStatus::Accepted));
         }
+        taken(self.mesh.targets.take(now, address.ip()))?;
         let accepted = responder::answer_to(&self.local, asker, ephemeral, &hash, &mut self.rng).map_err(refused)?;
         let token = |by| self.local.net.punch_token(ephemeral, asker, &self.local.id, by);
         let (own, theirs) = (token(PunchedBy::Target), token(PunchedBy::Asker));
@@ -173,7 +174,7 @@ impl Node {
     ) {
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
         let usable = hop::is_public(address) || near && hop::is_private(address);
-        if !usable || !self.is_answering(index, ephemeral) || !self.mesh.targets.take(now, address.ip()) {
+        if !usable || !self.is_answering(index, ephemeral) {
             return;
         }
         let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
@@ -204,6 +205,10 @@ impl Node {
         if answering.addresses.len() >= most || answering.addresses.contains(&address) {
             return;
         }
+        // Whoever names it, or pretends to be there, may mean somebody else.
+        if !hop::is_relayed(address) && !self.mesh.targets.take(now, address.ip()) {
+            return;
+        }
         answering.addresses.push(address);
         let next: Vec<SocketAddr> = predict::next_ports(&answering.addresses)
             .into_iter()
@@ -231,7 +236,7 @@ impl Node {
         let is_answering = peer.contact_mut().is_some_and(|contact| contact.answering.is_some());
         if !is_answering {
             if let Some(session) = peer.newest_session() {
-                session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
+                session.path.hear(now, Link::to(link.remote));
                 self.settle(now, asker);
             }
             return;

@@ -10,6 +10,7 @@ use crate::base::{Link, PeerIndex};
 use crate::proto::bucket::{Bucket, Rate};
 use crate::proto::channel::parts::Reassembly;
 use crate::proto::command::Step;
+use crate::proto::hop;
 use crate::proto::session::Serial;
 use crate::wire::hello::HELLO_LEN;
 use crate::wire::member::Source;
@@ -141,8 +142,17 @@ impl Contact {
         self.nonce = None;
     }
 
+    /// Whether this introducer is being asked where the member is.
+    pub(super) fn has_asked(&self, introducer: PeerIndex) -> bool {
+        self.seeking.as_ref().is_some_and(|seeking| seeking.has_asked(introducer))
+    }
+
     /// An introducer sees it there. The newest come first.
     pub(super) fn on_address(&mut self, address: SocketAddr) {
+        // Pings go there: not to everybody on a link, and not to this host itself.
+        if !(hop::is_public(address) || hop::is_near(address)) {
+            return;
+        }
         self.addresses.retain(|known| *known != address);
         self.addresses.insert(0, address);
         self.addresses.truncate(MAX_ADDRESSES);

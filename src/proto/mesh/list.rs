@@ -29,6 +29,11 @@ const MAX_OBSERVED: usize = 8;
 const ABOUT_RELAYS: u8 = 0x01;
 const ABOUT_INTRODUCES: u8 = 0x02;
 
+/// Between two times at which all peers are told where others see this node, and twice as long each time, until it was quiet for so long.
+const PACE: Duration = Duration::from_millis(250);
+const MAX_PACE: Duration = Duration::from_secs(64);
+const QUIET: Duration = Duration::from_secs(120);
+
 /// Where nobody is.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
@@ -260,7 +265,9 @@ impl Node {
             let Some(peer) = self.peers.by_id(&entry.id).filter(|peer| peer.index != from) else { continue };
             let index = peer.index;
             peer.on_known_by(from, entry.connected);
-            if found && entry.connected {
+            // Whoever is not asked could fill this node with nonces that are none, and with addresses of others.
+            let is_asked = peer.contact_mut().is_some_and(|contact| contact.has_asked(from));
+            if found && is_asked && entry.connected {
                 peer.contact().on_nonce(now, entry.nonce);
                 if hop::is_public(entry.address) || (near && hop::is_private(entry.address)) {
                     peer.contact().on_address(entry.address);
@@ -318,9 +325,27 @@ impl Node {
         });
         addresses.sort_unstable();
         if addresses[0] != addresses[1] {
-            self.tell_all(now);
+            self.tell_all_soon(now);
             self.on_seen_elsewhere(now);
         }
+    }
+
+    /// The same for what others say of this node: one who says something else all the time must not have everybody told, and every address that he invents be pinged by everybody.
+    fn tell_all_soon(&mut self, now: Instant) {
+        let at = self.mesh.told_at.map_or(now, |told_at| now.max(told_at + self.mesh.pace));
+        self.mesh.tell_at = Some(at);
+        self.tell_all_due(now);
+    }
+
+    /// Tells all peers what has waited for it.
+    pub(super) fn tell_all_due(&mut self, now: Instant) {
+        if self.mesh.tell_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let is_quiet = self.mesh.told_at.is_none_or(|told_at| now >= told_at + QUIET);
+        self.mesh.pace = if is_quiet { PACE } else { (self.mesh.pace * 2).min(MAX_PACE) };
+        (self.mesh.tell_at, self.mesh.told_at) = (None, Some(now));
+        self.tell_all(now);
     }
 
     /// Where a peer may be reached besides, as it says itself: each address is pinged in the session.

@@ -27,6 +27,8 @@ mod predict;
 mod relay;
 mod seek;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -57,8 +59,8 @@ const MAX_TOKENS: usize = 1024;
 const MAX_OUTBOX: usize = 512;
 /// Own addresses that are told.
 const MAX_LOCAL: usize = 16;
-/// Introductions to one address: what a liar can have sent to somebody who has nothing to do with it.
-const TARGETS: Rate = Rate { per_second: 2, burst: 8 };
+/// Addresses of one host, or network, at which introductions are answered: what a liar can have sent to somebody who has nothing to do with it.
+const TARGETS: Rate = Rate { per_second: 2, burst: 16 };
 /// Announcements on the link that are looked at: each costs a MAC for each member.
 const ANNOUNCEMENTS: Rate = Rate { per_second: 10, burst: 20 };
 
@@ -80,6 +82,10 @@ pub(crate) struct Mesh {
     local: Vec<(SocketAddr, CandidateKind)>,
     /// Where others see this node: the last few that said so.
     observed: Vec<(PeerIndex, SocketAddr)>,
+    /// When all peers are to be told that it is seen elsewhere, when they were, and how long the next time has to wait.
+    tell_at: Option<Instant>,
+    told_at: Option<Instant>,
+    pace: Duration,
     outbox: VecDeque<(Link, Vec<u8>)>,
     next_number: u32,
     relaying: relay::Relaying,
@@ -123,6 +129,9 @@ impl Mesh {
             announcements: super::bucket::Bucket::default(),
             local: Vec::new(),
             observed: Vec::new(),
+            tell_at: None,
+            told_at: None,
+            pace: Duration::ZERO,
             outbox: VecDeque::new(),
             next_number: 0,
             relaying: relay::Relaying::new(relay),
@@ -164,7 +173,7 @@ impl Mesh {
     /// When [`Node::tend_mesh`] has something to do.
     pub(super) fn deadline(&self) -> Instant {
         let forwarded = self.forwarded.front().map(|forwarded| forwarded.until);
-        [forwarded, self.choose_at, self.announce_at, self.measuring.deadline(), self.echoes.deadline()]
+        [forwarded, self.choose_at, self.announce_at, self.tell_at, self.measuring.deadline(), self.echoes.deadline()]
             .into_iter()
             .flatten()
             .fold(self.rotate_at, Instant::min)
@@ -235,6 +244,7 @@ impl Node {
             }
         }
         self.expire_forwarded(now);
+        self.tell_all_due(now);
         self.tend_standing(now);
         self.send_echoes(now);
         self.tend_measuring(now);

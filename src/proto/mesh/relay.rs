@@ -23,6 +23,8 @@ use crate::wire::sealed::HEADER;
 const ACTIVE: Duration = Duration::from_secs(10);
 /// The longest datagram that is relayed: what every path carries, with room for later editions.
 const LONGEST: usize = 2048;
+/// What a datagram costs besides its bytes: its envelope, and the headers below.
+const ENVELOPE: usize = 80;
 
 /// For whom this node relays.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Relaying {
         let gained = limits.bytes_per_second.saturating_mul(elapsed) / 1_000_000;
         allowance.bytes = (allowance.bytes + gained).min(burst);
         allowance.updated = now;
-        match allowance.bytes.checked_sub(len as u64) {
+        match allowance.bytes.checked_sub((len + ENVELOPE) as u64) {
             Some(left) => allowance.bytes = left,
             None => return Err(Dropped::RelayLimit),
         }
@@ -113,6 +115,11 @@ impl Node {
             | MeshFrame::Introduction { .. }
             | MeshFrame::Acknowledgement { .. } => Ok(()),
         }
+    }
+
+    /// Whether what came over `link` may be the peer's: a relay says whose it is, and could invent any number of hops that lead nowhere.
+    pub(in crate::proto) fn is_behind(&self, link: Link, index: PeerIndex) -> bool {
+        hop::through(link.remote).is_none_or(|(_, tag)| self.mesh.tags.get(&tag) == Some(&index))
     }
 
     fn own_tag(&mut self, of: PeerIndex) -> u64 {
@@ -262,5 +269,18 @@ impl Node {
             session.path.add(now, Link::to(hop::relayed(relay, tag)), CandidateKind::Relayed);
         }
         self.settle(now, index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_small_datagrams_use_up_the_share_of_a_member_too() {
+        let now = crate::proto::tests::start();
+        let mut relaying = Relaying::new(Some(RelayLimits { members: 1, bytes_per_second: 100_000 }));
+        let sent = (0..10_000).filter(|_| relaying.admit(now, PeerIndex(0), 1).is_ok()).count();
+        assert!(sent * 60 <= 50_000, "{sent} at once, each of which costs the bytes of its envelope");
     }
 }

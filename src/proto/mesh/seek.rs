@@ -166,6 +166,10 @@ impl Seeking {
         self.inquiries.iter_mut().find(|inquiry| inquiry.introducer == introducer)
     }
 
+    pub(super) fn has_asked(&self, introducer: PeerIndex) -> bool {
+        self.inquiries.iter().any(|known| known.introducer == introducer && matches!(known.stage, Stage::Asked))
+    }
+
     /// Checks a hello answer against every introduction that was asked for. Changes nothing but the bucket.
     pub(crate) fn verify_answer(
         &mut self,
@@ -572,7 +576,7 @@ impl Node {
     fn on_token_of_target(&mut self, now: Instant, link: Link, target: PeerIndex) {
         let Some(peer) = self.peers.get_mut(target) else { return };
         if let Some(session) = peer.newest_session() {
-            session.path.add(now, Link::to(link.remote), CandidateKind::Heard);
+            session.path.hear(now, Link::to(link.remote));
             self.settle(now, target);
             return;
         }

@@ -29,6 +29,8 @@ pub(crate) const MAX_CANDIDATES: usize = 16;
 const MAX_HEARD: usize = 2;
 /// Sealed pings that are answered: both ends may try all candidates at once.
 const ANSWERS: Rate = Rate { per_second: 20, burst: 40 };
+/// Pings to addresses that have never answered: whoever names them may be lying about somebody else's. The burst is a round to all of them.
+const BLIND: Rate = Rate { per_second: 20, burst: 64 };
 /// Between the pings of a path that is in doubt.
 const DOUBT_INTERVAL: Duration = Duration::from_millis(150);
 /// A primary that does not answer is given this long at least, and two round trips.
@@ -86,6 +88,7 @@ pub(crate) struct Paths {
     /// An address has proven itself since the owner looked.
     news: bool,
     answers: Bucket,
+    blind: Bucket,
 }
 
 impl Paths {
@@ -101,6 +104,7 @@ impl Paths {
             upkeep: Upkeep::default(),
             news: false,
             answers: Bucket::default(),
+            blind: Bucket::default(),
         }
     }
 
@@ -125,13 +129,27 @@ impl Paths {
             return;
         }
         if self.candidates.len() >= MAX_CANDIDATES {
-            // Of those that never answered, the oldest makes room; not a relay, of which there are few, and which are what is left when nothing else answers.
-            let Some(position) = self.candidates.iter().skip(1).position(|old| !old.proven && !old.is_relayed()) else {
-                return;
-            };
+            // Of those that never answered, the oldest makes room; not a relay, of which there are few, and which are what is left when nothing else answers, before it was asked.
+            let dispensable = |old: &Candidate| !old.proven && (!old.is_relayed() || old.is_over());
+            let Some(position) = self.candidates.iter().skip(1).position(dispensable) else { return };
             self.candidates.remove(position + 1);
         }
         self.candidates.push(Candidate::new(now, link, kind));
+    }
+
+    /// Something came from there that may be the peer's. False if enough such addresses are being asked: whoever copies packets and sends them on from many places has few of them asked at a
+    /// time.
+    pub(crate) fn hear(&mut self, now: Instant, link: Link) -> bool {
+        let known = self.candidates.iter().find(|known| known.link.remote == link.remote);
+        let is_asked = known.is_some_and(|known| known.is_asked(now));
+        let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
+        let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
+        let may = is_asked || is_vouched_for || !is_one_more();
+        // Each copy does not make it be asked once more.
+        if may && !is_asked {
+            self.add(now, link, CandidateKind::Heard);
+        }
+        may
     }
 
     /// A valid packet arrived over `link`; `highest` says that no later one of its epoch was seen. True if it was the first and says where the peer is.
@@ -164,19 +182,10 @@ impl Paths {
 
     /// The peer was heard elsewhere than where packets go.
     fn on_elsewhere(&mut self, now: Instant, link: Link, doubtful: bool) {
-        let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
-        // Whoever copies packets and sends them on from many places has few of them asked at a time, and each copy does not make it be asked once more.
-        let known = position.and_then(|position| self.candidates.get(position));
-        let is_asked = known.is_some_and(|known| known.is_asked(now));
-        let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
-        let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
-        if is_asked || is_vouched_for || !is_one_more() {
-            if !is_asked {
-                self.add(now, link, CandidateKind::Heard);
-            }
+        if self.hear(now, link) && doubtful {
             // A peer behind a symmetric NAT sends from many ports, and one that has a better way back from elsewhere all the time.
             let works = self.candidates.first().and_then(|primary| primary.answered).is_some_and(|at| now < at + WORKS);
-            if doubtful && !works {
+            if !works {
                 self.on_doubt(now);
             }
         }
@@ -194,7 +203,7 @@ impl Paths {
         let mut chosen = self.candidates.remove(next + 1);
         chosen.next_at = None;
         let mut old = std::mem::replace(self.primary_mut(), chosen);
-        old.retry(now);
+        old.on_died(now);
         self.candidates.push(old);
         true
     }
@@ -204,16 +213,16 @@ impl Paths {
         let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
         let elsewhere = position != Some(0);
         if elsewhere {
-            let mut found = match position {
+            let found = match position {
                 Some(position) => self.candidates.remove(position),
                 None => Candidate::new(now, link, CandidateKind::Heard),
             };
-            (found.proven, found.next_at) = (true, None);
             self.primary_mut().on_died(now);
             self.candidates.insert(0, found);
             self.candidates.truncate(MAX_CANDIDATES);
         }
-        self.primary_mut().heard = Some(now);
+        let primary = self.primary_mut();
+        (primary.heard, primary.proven, primary.next_at) = (Some(now), true, None);
         elsewhere
     }
 
@@ -316,6 +325,11 @@ impl Paths {
             }
             return self.poll_ping(now, rng);
         }
+        let is_blind = due > 0 && !known.proven && known.answered.is_none() && !known.is_relayed();
+        if is_blind && !self.blind.take(now, BLIND) {
+            known.next_at = Some(now + GRACE);
+            return self.poll_ping(now, rng);
+        }
         let (cookie, full) = (rng.bytes(), known.wants_full());
         let wait = known.on_ping(now, cookie, full);
         let primary_in_trouble = due == 0 && known.unanswered > 1;
@@ -376,9 +390,9 @@ impl Paths {
         hop::is_relayed(self.remote())
     }
 
-    /// Whether addresses besides the primary are kept warm.
-    pub(crate) fn holds_others(&self) -> bool {
-        self.upkeep.others
+    /// What is held open.
+    pub(crate) fn upkeep(&self) -> Upkeep {
+        self.upkeep
     }
 
     /// Whether an address has proven itself since this was asked last.

@@ -266,3 +266,41 @@ fn packets_from_an_address_that_does_not_answer_have_it_asked_by_four_pings_howe
         assert_eq!(pings, if port < 4 { 4 } else { 0 }, "port {port}");
     }
 }
+
+#[test]
+fn the_way_on_which_the_handshake_ended_is_held_open_whether_it_was_the_first_or_not() {
+    let now = crate::proto::tests::start();
+    let mut paths = Paths::tentative(now, link(1));
+    paths.add(now, relayed(), CandidateKind::Relayed);
+    assert!(paths.rotate(now));
+    assert!(!paths.on_packet(now, relayed(), true), "where it was tried");
+    paths.on_confirmed();
+    assert_eq!(paths.alive_besides(), [], "what has led nowhere is nothing to tell of");
+    paths.set_upkeep(now, Upkeep { primary: Some(Duration::from_secs(20)), others: false });
+    // The first one has its round of pings; what remains is the upkeep.
+    let mut rng = Rng::from_number(1);
+    let mut at = now;
+    let mut held = 0;
+    while at < now + Duration::from_secs(120) {
+        at += MS * 100;
+        while let Some(ping) = paths.poll_ping(at, &mut rng) {
+            held += usize::from(ping.link == relayed());
+        }
+    }
+    assert!(held > 0, "nothing holds the way open");
+}
+
+#[test]
+fn a_peer_that_names_addresses_without_end_has_few_of_them_pinged() {
+    let mut peer = Peer::new(link(1));
+    for millisecond in 0..2_000u16 {
+        peer.add(link(1000 + millisecond * 10));
+        peer.run(1);
+    }
+    assert!(peer.pings.len() <= 64 + 2 * 20, "{} in two seconds", peer.pings.len());
+    // One round of as many as there is room for is not held up.
+    let mut peer = Peer::new(link(1));
+    (100..115).for_each(|port| peer.add(link(port)));
+    peer.run(1_000);
+    assert_eq!(peer.pings.len(), 15 * 4);
+}

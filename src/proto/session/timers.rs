@@ -217,8 +217,11 @@ impl Session {
         let Hold { active, keepalive, .. } = hold;
         let rekey = self.rekey_at(hold).filter(|_| active && self.may_rekey());
         let keepalive = keepalive.filter(|_| active).map(|interval| self.activity.sent() + interval);
-        let cooling = self.activity.user().map(|at| at + COOLING);
         let paths = self.has_paths();
+        // What is held besides while it is in use is let go then; what stands, stands.
+        let cooled = hold.standing.filter(|_| active);
+        let holds_more = self.path.upkeep() != Upkeep { primary: cooled, others: cooled.is_some() };
+        let cooling = self.activity.user().map(|at| at + COOLING).filter(|_| holds_more);
         [
             rekey,
             keepalive,
@@ -232,7 +235,7 @@ impl Session {
             self.mtu.deadline().filter(|_| active && self.is_confirmed()),
             self.doubt_at().filter(|_| active),
             self.leaving.or_else(|| self.idle_at(hold)),
-            cooling.filter(|_| active && paths && self.path.holds_others()),
+            cooling.filter(|_| active && paths),
         ]
         .into_iter()
         .flatten()

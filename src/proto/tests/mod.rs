@@ -15,7 +15,7 @@ mod half_open;
 mod hostile;
 mod marks;
 mod overlap;
-mod pair;
+pub(crate) mod pair;
 mod path_mtu;
 mod reliable;
 mod silence;

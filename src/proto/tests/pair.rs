@@ -38,7 +38,7 @@ pub(crate) struct Datagram {
 }
 
 #[derive(Default)]
-struct Outbox(Vec<(Link, Vec<u8>)>);
+pub(crate) struct Outbox(Vec<(Link, Vec<u8>)>);
 
 impl TxSink for Outbox {
     fn transmit(&mut self, link: Link, len: usize, fill: impl FnOnce(&mut [u8])) {
@@ -50,7 +50,7 @@ impl TxSink for Outbox {
 
 /// IP packets that came out of a tunnel.
 #[derive(Default)]
-struct Inbox(Vec<Vec<u8>>);
+pub(crate) struct Inbox(Vec<Vec<u8>>);
 
 impl TunSink for Inbox {
     fn deliver(&mut self, packet: &[u8]) {
@@ -72,6 +72,8 @@ pub(crate) struct Pair {
     pub(crate) wire: VecDeque<Datagram>,
     /// Every datagram that was ever sent.
     pub(crate) log: Vec<Datagram>,
+    /// How often a node was woken by its timers.
+    pub(crate) wakes: usize,
 }
 
 pub(crate) fn address(side: Side) -> SocketAddr {
@@ -133,7 +135,7 @@ impl Pair {
             received: Vec::new(),
             events: Vec::new(),
         };
-        Self { now, a: end(Side::A), b: end(Side::B), wire: VecDeque::new(), log: Vec::new() }
+        Self { now, a: end(Side::A), b: end(Side::B), wire: VecDeque::new(), log: Vec::new(), wakes: 0 }
     }
 
     /// Both connected, and nothing on the wire.
@@ -301,6 +303,7 @@ impl Pair {
             let now = self.now;
             for side in [Side::A, Side::B] {
                 if self.end(side).node.poll_timeout().is_some_and(|at| at <= now) {
+                    self.wakes += 1;
                     self.end(side).node.handle_timeout(now);
                     self.drain(side);
                 }
