@@ -189,7 +189,7 @@ impl Node {
             }
             What::Echo { .. } => self.on_silence_failed(now),
             What::Hairpin => self.on_no_hairpin(now),
-            What::Knock { introducer, passed_on } => self.on_no_knock(now, introducer, passed_on),
+            What::Knock { passed_on, .. } => self.on_no_knock(now, passed_on),
         }
     }
 
@@ -210,6 +210,8 @@ impl Node {
                 let measuring = &mut self.mesh.measuring;
                 measuring.open_filter = (!sought).then_some(true);
                 measuring.knock_at = sought.then_some(now + KNOCK_PACE);
+                // What did not come back can have met no filter.
+                measuring.hairpin_tried &= sought || measuring.hairpin.is_some();
                 self.pause(now);
             }
             What::Echo { from, since, step } => {
@@ -237,7 +239,7 @@ impl Node {
             (task.what, task.until) = (What::Knock { introducer: from, passed_on: true }, now + SETTLE);
             self.mesh.measuring.task = Some(task);
         } else {
-            self.on_no_knock(now, from, false);
+            self.on_no_knock(now, false);
         }
     }
 
@@ -252,17 +254,17 @@ impl Node {
             return;
         }
         let measuring = &self.mesh.measuring;
-        let knock_at = measuring.knock_at.filter(|_| measuring.open_filter.is_none());
+        let (open_filter, echo_at) = (measuring.open_filter, measuring.echo_at);
+        let knock_at = measuring.knock_at.filter(|_| open_filter.is_none());
         if knock_at.is_some_and(|at| now >= at) {
             return self.ask_to_knock(now);
         }
-        self.mesh.measuring.is_open = public && measuring.open_filter == Some(true);
+        self.mesh.measuring.is_open = public && open_filter == Some(true);
         if self.mesh.measuring.is_open {
             self.rest(now);
             self.mesh.measuring.next_at = knock_at;
             return;
         }
-        let echo_at = measuring.echo_at;
         if echo_at.is_some_and(|at| now >= at) {
             return self.begin_silence(now);
         }
@@ -280,7 +282,7 @@ impl Node {
 
     /// Where every destination has its own port, and filter, the ping may have met a filter in its way and not the lack of a hairpin.
     fn on_no_hairpin(&mut self, now: Instant) {
-        let tells = self.mesh.same_mapping() == Some(true);
+        let tells = self.mesh.same_mapping() == Some(true) || self.mesh.measuring.open_filter == Some(true);
         self.mesh.measuring.hairpin = tells.then_some(false);
         self.pause(now);
     }
@@ -315,7 +317,7 @@ impl Node {
     }
 
     /// A knock was not heard, or nobody knocks.
-    fn on_no_knock(&mut self, now: Instant, _introducer: PeerIndex, passed_on: bool) {
+    fn on_no_knock(&mut self, now: Instant, passed_on: bool) {
         let measuring = &mut self.mesh.measuring;
         measuring.lost_knocks += u32::from(passed_on);
         if measuring.lost_knocks >= 2 {
