@@ -27,8 +27,11 @@ const DOUBT: Duration = Duration::from_millis(300);
 /// Without user data for so long, nothing is held open any more, and then the session ends.
 const COOLING: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(180);
-/// A peer that holds the session is heard more often than this, even while it measures how long its NAT remembers (PROTOCOL §12.9).
-const HELD: Duration = Duration::from_secs(330);
+/// A peer that holds the session is heard more often than this, and once it has shown that it does, at least so often: it may measure how long its NAT remembers (PROTOCOL §12.9).
+const HELD: Duration = Duration::from_secs(150);
+const HELD_LONG: Duration = Duration::from_secs(330);
+/// Pings that come so much after the last of those that hold a session in use are of a peer that holds it anyway.
+const SPARE: Duration = Duration::from_secs(5);
 /// How long a goodbye to an idle session may take to leave.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -172,7 +175,13 @@ impl Session {
             return None;
         }
         let idle = self.activity.user().unwrap_or(self.made) + IDLE;
-        Some(idle.max(self.activity.received() + HELD))
+        let held = if self.held_by_peer { HELD_LONG } else { HELD };
+        Some(idle.max(self.activity.received() + held))
+    }
+
+    /// The peer has pinged it.
+    pub(crate) fn on_pinged(&mut self, now: Instant) {
+        self.held_by_peer |= now > self.activity.user().unwrap_or(self.made) + COOLING + SPARE;
     }
 
     fn wants_rekey(&self, now: Instant, hold: Hold) -> bool {
