@@ -1,6 +1,6 @@
 //! The vectors `wire-*.txt` (PROTOCOL §15): every packet, frame and record is decoded to the fields that are written beside it, and encoded from
 //! them, byte for byte; what is malformed is refused with the field that is named.
-#![expect(clippy::panic, reason = "a vector that cannot be read is a failed test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a vector that cannot be read is a failed test")]
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -89,15 +89,9 @@ dropped! {
     TooLarge = "too_large",
 }
 
-/// One counter for each [`Dropped`].
-#[derive(Clone, Debug)]
-pub struct Drops([u64; Dropped::ALL.len()]);
-
-impl Default for Drops {
-    fn default() -> Self {
-        Self([0; Dropped::ALL.len()])
-    }
-}
+/// One counter for each [`Dropped`]. There is nothing before the first is counted: of most peers, nothing ever is.
+#[derive(Clone, Debug, Default)]
+pub struct Drops(Option<Box<[u64; Dropped::ALL.len()]>>);
 
 impl Drops {
     /// Counts one.
@@ -107,14 +101,18 @@ impl Drops {
 
     /// Counts several.
     pub fn count_many(&mut self, reason: Dropped, number: u64) {
-        if let Some(counter) = self.0.get_mut(reason as usize) {
+        if number == 0 {
+            return;
+        }
+        let counters = self.0.get_or_insert_with(|| Box::new([0; Dropped::ALL.len()]));
+        if let Some(counter) = counters.get_mut(reason as usize) {
             *counter = counter.saturating_add(number);
         }
     }
 
     /// How often `reason` was the reason.
     pub fn of(&self, reason: Dropped) -> u64 {
-        self.0.get(reason as usize).copied().unwrap_or(0)
+        self.0.as_ref().and_then(|counters| counters.get(reason as usize)).copied().unwrap_or(0)
     }
 
     /// All counters that are not zero.

@@ -67,6 +67,9 @@ pub(crate) fn is_private(address: SocketAddr) -> bool {
 
 /// Whether `address` means something on the own network only.
 pub(crate) fn is_near(address: SocketAddr) -> bool {
+    if address.port() == 0 {
+        return false;
+    }
     match address.ip() {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),

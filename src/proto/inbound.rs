@@ -16,7 +16,7 @@ use crate::proto::handshake::initiator::split;
 use crate::wire::data::Frames;
 use crate::wire::hello::{CookieKind, Hello, encode_cookie_packet};
 use crate::wire::packet::Packet;
-use crate::wire::sealed::{HEADER, SealedHeader};
+use crate::wire::sealed::{HEADER, MAX_PLAINTEXT, SealedHeader};
 
 /// Half-open sessions of all peers together (PROTOCOL §4.4).
 const MAX_HALF_OPEN: usize = 1024;
@@ -291,6 +291,7 @@ impl Node {
                     return;
                 };
                 session.on_pinged(now);
+                session.path.on_ping(now, link);
                 if session.path.may_answer(now) {
                     self.send_cookie(now, at, link, CookieKind::PingAnswer, cookie, plaintext.len(), tx);
                 } else {
@@ -298,7 +299,10 @@ impl Node {
                 }
             }
             Ok(Packet::PingAnswer(cookie)) => {
-                if peer.session_mut(serial).is_some_and(|session| session.on_path_answer(now, link, cookie)) {
+                if peer
+                    .session_mut(serial)
+                    .is_some_and(|session| session.on_path_answer(now, link, cookie, plaintext.len() >= MAX_PLAINTEXT))
+                {
                     peer.on_authentic(serial);
                 } else if let Some((number, rtt)) = peer.on_echo(now, cookie) {
                     self.events.push(Event::Pong { peer: index, number, rtt, hop: hop::hop(link.remote) });

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::bucket::{Bucket, Rate};
+use super::bucket::Rate;
 use super::command::{CandidateKind, PeerConfig, PeerStatus, SessionStatus, Step};
 use super::event::{Dropped, Drops, Ended, Event};
 use super::fitting::TOO_BIG;
@@ -53,9 +53,7 @@ pub(crate) struct Peer {
     keepalive: Option<Duration>,
     /// Where the last confirmed session had it: greeted besides the configured addresses.
     last_endpoint: Option<SocketAddr>,
-    /// Where it announced itself on the link.
-    nearby: Vec<SocketAddr>,
-    pub(crate) attempt: Option<Initiator>,
+    pub(crate) attempt: Option<Box<Initiator>>,
     stopped: bool,
     /// A session is kept with it, to be introduced and found.
     standing: bool,
@@ -81,17 +79,14 @@ pub(crate) struct Peer {
     backlog: Backlog,
     /// On sessions that have ended.
     last_received: Option<Instant>,
-    hellos: Bucket,
     /// The attempts answered last, by their first answer, the newest first.
     answered: Vec<Answered>,
     pub(crate) traffic: Traffic,
     pub(crate) drops: Drops,
     /// The same of other threads.
-    pub(crate) counters: Arc<Counters>,
+    counters: Option<Arc<Counters>>,
     /// See `publish`.
     pub(super) published_stamp: u64,
-    /// ICMP errors about the size of packets.
-    sizes_told: Bucket,
     /// Indexes and addresses under which the table finds this peer.
     pub(crate) registered: Vec<SessionIndex>,
     pub(crate) registered_greeted: Vec<SocketAddr>,
@@ -120,7 +115,6 @@ impl Peer {
             endpoints: config.endpoints.clone(),
             keepalive: config.keepalive,
             last_endpoint: None,
-            nearby: Vec::new(),
             standing: false,
             relay: false,
             untold: false,
@@ -138,13 +132,11 @@ impl Peer {
             waiting: Waiting::default(),
             backlog: Backlog::default(),
             last_received: None,
-            hellos: Bucket::default(),
             answered: Vec::new(),
             traffic: Traffic::default(),
             drops: Drops::default(),
-            counters: Arc::default(),
+            counters: None,
             published_stamp: 0,
-            sizes_told: Bucket::default(),
             registered: Vec::new(),
             registered_greeted: Vec::new(),
             sessions_removed: false,
@@ -176,7 +168,7 @@ impl Peer {
         if self.stopped || self.attempt.is_some() || addresses == 0 || self.sessions.iter().any(Session::is_pending) {
             return;
         }
-        self.attempt = Some(Initiator::new(now, rng));
+        self.attempt = Some(Box::new(Initiator::new(now, rng)));
         self.contact().step(now, Step::Greeted(addresses));
     }
 
@@ -198,7 +190,8 @@ impl Peer {
     /// The addresses to greet: where it was last, then the configured ones.
     pub(crate) fn greetable(&self) -> Vec<SocketAddr> {
         let mut all: Vec<SocketAddr> = Vec::new();
-        for &address in self.nearby.iter().chain(&self.last_endpoint).chain(&self.endpoints) {
+        let nearby = self.contact.iter().flat_map(|contact| &contact.nearby);
+        for &address in nearby.chain(&self.last_endpoint).chain(&self.endpoints) {
             if !all.contains(&address) {
                 all.push(address);
             }
@@ -217,7 +210,7 @@ impl Peer {
             attempt.on_new_endpoints(now);
         } else if had_none && !self.carries_user_data() {
             // A name that was looked up for the first time is like an address that was known from the start.
-            self.attempt = Some(Initiator::new(now, rng));
+            self.attempt = Some(Box::new(Initiator::new(now, rng)));
         }
     }
 
@@ -244,7 +237,7 @@ impl Peer {
 
     /// Whether one more hello of this identity is answered now. Asked only after its signature was verified.
     pub(crate) fn may_answer_hello(&mut self, now: Instant) -> Result<(), Dropped> {
-        if self.hellos.take(now, HELLOS) { Ok(()) } else { Err(Dropped::RateLimited) }
+        if self.contact().hellos.take(now, HELLOS) { Ok(()) } else { Err(Dropped::RateLimited) }
     }
 
     /// The answer to a hello that was answered already.
@@ -313,7 +306,7 @@ impl Peer {
                 .for_each(|address| session.path.add(now, Link::to(address), CandidateKind::Configured));
         }
         let contact = self.contact();
-        contact.on_new_session();
+        contact.on_confirmed();
         if let Some(hop) = hop {
             contact.step(now, Step::Connected(hop));
         }
@@ -502,7 +495,7 @@ impl Peer {
             |session: &Session| hold(self.active == Some(session.serial), self.standing, self.keepalive, holding);
         let sessions = self.sessions.iter().map(|session| session.deadline(hold(session))).min();
         let contact = self.contact.as_ref().and_then(|contact| contact.deadline());
-        let attempt = self.attempt.as_ref().map(Initiator::deadline);
+        let attempt = self.attempt.as_ref().map(|attempt| attempt.deadline());
         let idle = self.attempt.is_none() && !self.carries_user_data();
         let stands = self.away_until.filter(|_| self.standing && idle);
         [attempt, unanswered, sessions, self.waiting.deadline(), contact, self.lost_at(), stands]
@@ -560,7 +553,7 @@ impl Peer {
 
     /// Whether a host may be told once more that a packet was too large.
     pub(crate) fn may_tell_size(&mut self, now: Instant) -> bool {
-        self.sizes_told.take(now, TOO_BIG)
+        self.contact().sizes_told.take(now, TOO_BIG)
     }
 
     pub(crate) fn carries_user_data(&self) -> bool {
@@ -573,6 +566,11 @@ impl Peer {
 
     pub(crate) fn session_mut(&mut self, serial: Serial) -> Option<&mut Session> {
         self.sessions.iter_mut().find(|session| session.serial == serial)
+    }
+
+    /// Where other threads count; there is nothing before anything is published.
+    pub(crate) fn shared_counters(&mut self) -> &Arc<Counters> {
+        self.counters.get_or_insert_default()
     }
 
     /// What an operator may see.
@@ -588,8 +586,10 @@ impl Peer {
             reliable_repeated: session.channels.repeated(),
         });
         let (mut traffic, mut drops) = (self.traffic, self.drops.clone());
-        self.counters.add_to(&mut traffic);
-        self.counters.drops.add_to(&mut drops);
+        if let Some(counters) = &self.counters {
+            counters.add_to(&mut traffic);
+            counters.drops.add_to(&mut drops);
+        }
         let paths = self.active.and_then(|active| self.session(active)).map(|session| session.path.status(now));
         let steps = self.contact.iter().flat_map(|contact| contact.steps());
         let steps = steps.map(|(at, step)| (now.saturating_duration_since(at), step)).collect();
@@ -657,6 +657,12 @@ impl Peer {
     /// There is a session, and it works: there is nothing to search for.
     pub(crate) fn is_reached(&self) -> bool {
         self.stopped || self.carries_user_data() && self.lost_at().is_none() && self.search_at.is_none()
+    }
+
+    /// Packets wait for it, or have gone to it or come from it: a session that is only held needs no second way.
+    pub(crate) fn is_talked_to(&self) -> bool {
+        let used = |session: &Session| session.activity.user().is_some();
+        !self.waiting.is_empty() || !self.backlog.is_empty() || self.sessions.iter().any(used)
     }
 
     /// A session that this node initiated waits for the peer to confirm it.
@@ -756,11 +762,12 @@ impl Peer {
 
     /// Where it announced itself. True if that is news.
     pub(crate) fn set_nearby(&mut self, address: SocketAddr) -> bool {
-        if self.nearby.contains(&address) {
+        let nearby = &mut self.contact().nearby;
+        if nearby.contains(&address) {
             return false;
         }
-        self.nearby.insert(0, address);
-        self.nearby.truncate(NEARBY);
+        nearby.insert(0, address);
+        nearby.truncate(NEARBY);
         true
     }
 
@@ -769,7 +776,7 @@ impl Peer {
         if let Some(attempt) = &mut self.attempt {
             attempt.on_new_endpoints(now);
         } else if self.is_seeking() && !self.stopped && !self.sessions.iter().any(Session::is_pending) {
-            self.attempt = Some(Initiator::new(now, rng));
+            self.attempt = Some(Box::new(Initiator::new(now, rng)));
         }
     }
 

@@ -13,14 +13,15 @@ use crate::envelope::{Counters, Published, Receiving, Sending};
 
 impl Peer {
     /// What is published of this peer now.
-    pub(crate) fn published(&self) -> Published {
+    pub(crate) fn published(&mut self) -> Published {
+        let counters = &Arc::clone(self.shared_counters());
         let confirmed = || self.sessions.iter().filter(|session| session.is_confirmed());
         // What goes through a relay is sealed twice, which is the node's business.
         let mut sending = confirmed().filter(|session| !session.path.is_relayed());
         let sending = sending.find(|session| Some(session.serial) == self.active());
         Published {
-            sending: sending.map(|session| session.to_send(&self.counters)),
-            receiving: confirmed().flat_map(|session| session.to_receive(&self.counters)).collect(),
+            sending: sending.map(|session| session.to_send(counters)),
+            receiving: confirmed().flat_map(|session| session.to_receive(counters)).collect(),
         }
     }
 

@@ -15,7 +15,6 @@ use handfast::crypto::mesh::{Introduced, PunchedBy};
 use handfast::crypto::schedule::Net;
 use handfast::crypto::secret::Secret;
 use handfast::proto::{CandidateKind, Command, Node, NodeConfig, PeerConfig, RelayLimits};
-use handfast::wire::member::FOUND;
 use handfast::wire::{
     CookieKind, Frame, HelloKind, IntroductionStatus, Packet, Record, encode_cookie_packet, encode_hello,
 };
@@ -33,10 +32,12 @@ const AWAY: usize = 3;
 /// Introductions to one address: burst, and for each second (PROTOCOL §12.3).
 const TO_ONE_ADDRESS: u64 = 8;
 const TO_ONE_ADDRESS_A_SECOND: u64 = 2;
+/// New addresses that one member may say it has.
+const NEW_ADDRESSES: u64 = 48;
 /// Introductions of one asker.
 const OF_ONE_ASKER: u64 = 4;
 /// Addresses that one introduction may name.
-const ADDRESSES: u64 = 12;
+const ADDRESSES: u64 = 16;
 /// How often one answer leaves: five times, and once more when an address joins.
 const ANSWERS: u64 = 6;
 
@@ -150,6 +151,8 @@ impl Stage {
                 }
                 continue;
             }
+            assert!(!to.ip().is_multicast() && !to.ip().is_unspecified(), "a datagram to {to}");
+            assert!(to.port() != 0 && !to.ip().is_loopback(), "a datagram to {to}");
             self.strange += 1;
             if bytes.get(1) == Some(&0x81) {
                 let answers = self.answers.entry(to.ip()).or_default();
@@ -161,8 +164,10 @@ impl Stage {
         let askers = MEMBERS.len() as u64 * (OF_ONE_ASKER + self.seconds);
         let answers: u64 = self.answers.values().sum();
         assert!(answers <= ANSWERS * ADDRESSES * askers, "{answers} answers in {} s", self.seconds);
+        // A member may name so many new addresses, and each is pinged a few times.
+        let named = (24 * self.named).min(MEMBERS.len() as u64 * (NEW_ADDRESSES + 2 * self.seconds));
         // To each address that is named: a token and an answer each time, an offer that is repeated, and pings.
-        let bound = 40 * self.introductions + 16 * 8 * self.named + 12 * 8 * 12 * self.searches;
+        let bound = 40 * self.introductions + 8 * named + 16 * 8 * 12 * self.searches;
         assert!(self.strange <= bound, "{} datagrams to strangers, {bound} at most", self.strange);
     }
 
@@ -262,7 +267,7 @@ impl Stage {
         let body = match kind & 7 {
             0 => {
                 let len = script.number() % 1180;
-                [&[7 + (kind >> 3) % 3], script.take(len)].concat()
+                [&[6 + (kind >> 3 & 3)], script.take(len)].concat()
             }
             1 | 2 => {
                 let mut body = vec![9];
@@ -281,8 +286,7 @@ impl Stage {
             }
             4 => [[7].as_slice(), &identity(MEMBERS[1 - who]).id().0, &identity(AWAY).id().0, script.take(32)].concat(),
             _ => {
-                // The answer to a find; of the two, only the first is asked for its list.
-                let mut body = vec![6, 0, 0, 0, script.byte(), script.byte() | if who == 0 { 0 } else { FOUND }];
+                let mut body = vec![6, 0, 0, 0, script.byte(), script.byte()];
                 for _ in 0..kind >> 3 & 7 {
                     let id = [MEMBERS[1 - who], AWAY, NODE][usize::from(script.byte() % 3)];
                     let (address, port) = place(script);

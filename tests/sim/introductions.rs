@@ -30,10 +30,9 @@ fn steps(world: &World, host: HostId, other: HostId) -> Vec<(Duration, Step)> {
 }
 
 fn statuses(world: &World, host: HostId, other: HostId) -> BTreeSet<u8> {
-    let statuses = steps(world, host, other).into_iter().filter_map(|(_, step)| match step {
-        Step::Acknowledged(_, status) => Some(status),
-        _ => None,
-    });
+    let statuses = steps(world, host, other)
+        .into_iter()
+        .filter_map(|(_, step)| if let Step::Acknowledged(_, status) = step { Some(status) } else { None });
     statuses.collect()
 }
 
@@ -80,10 +79,10 @@ fn whoever_knows_the_nonce_needs_no_question() {
         let last = world.packets_sent() - 1;
         // Where it was last is greeted first, and its router lets nothing in; then comes the request.
         let took = world.run_until(secs(5), |world| world.is_delivered(last)).expect("they meet again");
-        let requested = steps(world, one, other).iter().rev().find_map(|(ago, step)| match step {
-            Step::Requested(_) => Some(*ago),
-            _ => None,
-        });
+        let requested = steps(world, one, other)
+            .iter()
+            .rev()
+            .find_map(|(ago, step)| matches!(step, Step::Requested(_)).then_some(*ago));
         let from_request = requested.expect("an introduction");
         assert!(from_request <= ROUND_TRIP * 2 + ms(15), "{from_request:?} from the request, {took:?} in all");
         world.run_for(secs(1));

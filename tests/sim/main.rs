@@ -4,6 +4,8 @@
 //! event and delivered packet is printed. `SIM_TOPOLOGIES=n` lets the mesh run in so many random topologies, from `SIM_FIRST` on.
 
 #[cfg(test)]
+mod adversary;
+#[cfg(test)]
 mod amplification;
 #[cfg(test)]
 mod demand;

@@ -84,7 +84,12 @@ impl Topology {
             (true, false) => "an introducer",
             (false, _) => "a member",
         };
-        format!("host {host}, {role}: IPv4 {}; IPv6 {}", side(v4), side(v6))
+        format!(
+            "host {host} at {:?}, {role}: IPv4 {}; IPv6 {}",
+            self.world.hosts[host].addresses().collect::<Vec<_>>(),
+            side(v4),
+            side(v6)
+        )
     }
 }
 

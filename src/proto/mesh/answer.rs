@@ -30,6 +30,8 @@ const ANSWERS: [Duration; 5] = [
 const MAX_ADDRESSES: usize = 16;
 /// While an introduction is so fresh, others of the same asker only bring further addresses: it asks several introducers at once, and one session is enough.
 const FRESH: Duration = Duration::from_secs(3);
+/// Relays that get it besides.
+const MAX_RELAYS: usize = 4;
 /// Tokens of the asker are waited for.
 const WAITS: Duration = Duration::from_secs(10);
 
@@ -95,7 +97,6 @@ impl Node {
         if !(hop::is_public(*address) || near && hop::is_private(*address)) {
             return Err(refused(Dropped::Ignored));
         }
-        taken(self.mesh.targets.take(now, address.ip()))?;
         let introduced =
             |nonce| Introduced { asker, introducer: &introducer_id, target: &self.local.id, ephemeral, nonce };
         let net = &self.local.net;
@@ -109,7 +110,8 @@ impl Node {
             return Err((Some(IntroductionStatus::BadSignature), Dropped::BadSignature));
         };
         let hash = net.introduction_hash(&introduced(nonce), signature);
-        // After the signature, or anyone could keep the asker from being introduced.
+        // After the signature, or an introducer could keep askers and addresses from being served at all.
+        taken(self.mesh.targets.take(now, address.ip()))?;
         taken(self.peers.get_mut(index).is_some_and(|peer| peer.contact().asked_for.take(now, ASKERS)))?;
         if self.is_fresh(now, index) {
             self.mesh.seen.insert(*ephemeral, index);
@@ -197,14 +199,16 @@ impl Node {
     fn answer_there_too(&mut self, now: Instant, index: PeerIndex, address: SocketAddr) {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let Some(answering) = peer.contact_mut().and_then(|contact| contact.answering.as_mut()) else { return };
-        if answering.addresses.len() >= MAX_ADDRESSES || answering.addresses.contains(&address) {
+        // Guessed ports never take the place of a relay, which is certain.
+        let most = if hop::is_relayed(address) { MAX_ADDRESSES + MAX_RELAYS } else { MAX_ADDRESSES };
+        if answering.addresses.len() >= most || answering.addresses.contains(&address) {
             return;
         }
         answering.addresses.push(address);
         let next: Vec<SocketAddr> = predict::next_ports(&answering.addresses)
             .into_iter()
             .filter(|next| !answering.addresses.contains(next))
-            .take(MAX_ADDRESSES - answering.addresses.len())
+            .take(MAX_ADDRESSES.saturating_sub(answering.addresses.len()))
             .collect();
         answering.addresses.extend(&next);
         let (answer, token, serial) = (answering.answer, answering.token, answering.serial);

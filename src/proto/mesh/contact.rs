@@ -30,6 +30,8 @@ pub(super) const REQUESTS: Rate = Rate { per_second: 10, burst: 20 };
 pub(super) const INTRODUCTIONS: Rate = Rate { per_second: 10, burst: 20 };
 pub(super) const ASKERS: Rate = Rate { per_second: 1, burst: 4 };
 pub(super) const QUESTIONS: Rate = Rate { per_second: 10, burst: 40 };
+/// Addresses that one member says it has, and that are new: each is pinged a few times, whosever it is.
+pub(super) const NAMED: Rate = Rate { per_second: 2, burst: 48 };
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -55,10 +57,16 @@ pub(crate) struct Contact {
     out: VecDeque<MeshFrame>,
     /// Pieces of relayed datagrams that it sent.
     pub(super) parts: Option<Box<Reassembly>>,
+    /// Where it announced itself on the link.
+    pub(crate) nearby: Vec<SocketAddr>,
+    /// Hellos of it that are answered, and errors about the size of packets to it.
+    pub(crate) hellos: Bucket,
+    pub(crate) sizes_told: Bucket,
     pub(super) requests: Bucket,
     pub(super) introductions: Bucket,
     pub(super) asked_for: Bucket,
     pub(super) questions: Bucket,
+    pub(super) named: Bucket,
     /// When this node asked it last to have somebody knock, when it asked this node, and how often it makes this node knock.
     pub(super) asked_to_knock: Option<Instant>,
     pub(super) knocked_for: Option<Instant>,
@@ -101,6 +109,12 @@ pub(super) struct Answering {
 }
 
 impl Contact {
+    /// A session was confirmed: what was asked on an earlier one may not have arrived.
+    pub(crate) fn on_confirmed(&mut self) {
+        self.introduces = false;
+        self.on_new_session();
+    }
+
     /// A session has begun: the peer knows nothing of this node.
     pub(crate) fn on_new_session(&mut self) {
         (self.about, self.candidates) = (None, None);

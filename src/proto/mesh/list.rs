@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::contact::QUESTIONS;
+use super::contact::{NAMED, QUESTIONS};
 use super::frame::MeshFrame;
 use super::{MAX_LOCAL, predict};
 use crate::base::{Link, PeerId, PeerIndex};
@@ -122,7 +122,13 @@ impl Node {
     /// Pulls what has changed in the list of a standing peer.
     pub(super) fn ask_for_list(&mut self, now: Instant, index: PeerIndex) {
         let number = self.mesh.number();
-        let Some(peer) = self.peers.get_mut(index).filter(|peer| peer.is_standing()) else { return };
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        if !peer.is_standing() {
+            if let Some(contact) = peer.contact_mut() {
+                contact.list.next_at = None;
+            }
+            return;
+        }
         let Some(serial) = peer.mesh_session().map(|session| session.serial) else {
             if let Some(contact) = peer.contact_mut() {
                 contact.list.next_at = None;
@@ -247,6 +253,7 @@ impl Node {
         entries: Entries<'_>,
     ) {
         let found = flags & FOUND != 0;
+        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
         let mut answers: Vec<(PeerIndex, bool)> = Vec::new();
         for entry in entries.iter() {
             // Somebody who is no member of this mesh is of no interest.
@@ -255,7 +262,7 @@ impl Node {
             peer.on_known_by(from, entry.connected);
             if found && entry.connected {
                 peer.contact().on_nonce(now, entry.nonce);
-                if entry.address.port() != 0 {
+                if hop::is_public(entry.address) || (near && hop::is_private(entry.address)) {
                     peer.contact().on_address(entry.address);
                 }
             }
@@ -267,7 +274,9 @@ impl Node {
         for (index, connected) in answers {
             self.on_found(now, from, index, connected);
         }
-        if let Some(contact) = self.peers.get_mut(from).and_then(Peer::contact_mut).filter(|_| !found) {
+        // Only standing peers are asked; a list that nobody asked for sets no timer.
+        let asked = self.peers.get_mut(from).filter(|peer| peer.is_standing() && !found);
+        if let Some(contact) = asked.and_then(Peer::contact_mut) {
             contact.list.version = contact.list.version.max(version);
             contact.list.next_at = Some(if flags & MORE != 0 { now } else { now + PULL });
         }
@@ -280,13 +289,13 @@ impl Node {
         let is_standing = peer.is_standing();
         let contact = peer.contact();
         contact.on_nonce(now, nonce);
-        contact.introduces = flags & ABOUT_INTRODUCES != 0;
+        let knew = std::mem::replace(&mut contact.introduces, flags & ABOUT_INTRODUCES != 0);
         contact.seen = Some(seen).filter(|seen| seen.port() != 0);
         if became_relay {
             self.offer_relay(now, from);
         }
         self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
-        self.on_introducer(now, from);
+        self.on_introducer(now, from, !knew);
     }
 
     /// A peer says where it sees this node. Those that are not asked to introduce it may say it too, but push nobody out.
@@ -325,16 +334,24 @@ impl Node {
         peer.set_untold();
         let observed: Vec<SocketAddr> =
             told.iter().filter(|(_, source)| *source == Source::Observed).map(|(address, _)| *address).collect();
-        let Some(session) = peer.mesh_session() else { return };
-        for (address, source) in told {
+        let foretold = predict::next_ports(&observed).into_iter().map(|address| (address, CandidateKind::Predicted));
+        let named = told.into_iter().map(|(address, source)| (address, kind(source))).chain(foretold);
+        for (address, kind) in named {
             let usable = hop::is_public(address) || (near && hop::is_private(address));
             // A port of one's own address: a node must not ping itself.
-            if usable && !own.contains(&address) {
-                session.path.add(now, Link::to(address), kind(source));
+            if !usable || own.contains(&address) {
+                continue;
             }
-        }
-        for address in predict::next_ports(&observed) {
-            session.path.add(now, Link::to(address), CandidateKind::Predicted);
+            let Some(session) = peer.mesh_session() else { return };
+            let is_new = !session.path.knows(address);
+            // Each new address has somebody pinged who may have nothing to do with it.
+            if is_new && !peer.contact().named.take(now, NAMED) {
+                peer.drops.count(Dropped::RateLimited);
+                continue;
+            }
+            if let Some(session) = peer.mesh_session() {
+                session.path.add(now, Link::to(address), kind);
+            }
         }
     }
 }

@@ -25,11 +25,11 @@ const fn secs(seconds: u64) -> Duration {
 
 /// Before anything is known: Linux forgets a mapping that nobody has answered after 30 s, and most routers one that was used after two minutes or more. What is in use is worth more.
 pub(super) const RESTING: Holding = Holding { standing: secs(25), in_use: secs(20) };
-/// Silences that are tried, one after the other.
-const STEPS: [u64; 7] = [25, 40, 60, 90, 120, 180, 300];
+/// Silences that are tried, one after the other: no session outlives a much longer one (PROTOCOL §8.3).
+const STEPS: [u64; 6] = [25, 40, 60, 90, 120, 180];
 /// No keepalive is more frequent, and none rarer.
 const SHORTEST: Duration = secs(20);
-const LONGEST: Duration = secs(240);
+const LONGEST: Duration = secs(150);
 /// Without a NAT and a filter.
 const OPEN: Duration = secs(120);
 const IN_USE_LONGEST: Duration = secs(60);

@@ -254,7 +254,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let tag = self.local.net.tag(&peer.id);
         // Those that introduce are reached directly, or not at all.
-        if peer.is_standing() || peer.is_relay() {
+        if peer.is_standing() || peer.is_relay() || !peer.is_talked_to() {
             return;
         }
         let Some(session) = peer.mesh_session() else { return };

@@ -4,6 +4,7 @@
 //! then for the introduction. Meanwhile pings with a small hop limit open the own NAT towards every address that is known of the member; from the acknowledgement on they go all the way.
 //! The first valid answer wins, wherever it comes from; the session that it makes goes on with all the addresses.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ const PUNCHES: [Duration; 6] = [
 const NEAR_HOPS: u8 = 3;
 /// After the first introduction was accepted, how long the others may take.
 const SETTLE: Duration = Duration::from_secs(4);
+/// Keys that are kept besides.
+const MAX_RETIRED: usize = 6;
 /// Addresses that are pinged for one introduction.
 const MAX_TARGETS: usize = 16;
 /// Answers examined in one second: each costs public-key work.
@@ -66,9 +69,20 @@ pub(crate) struct Seeking {
     since: Instant,
     next_at: Instant,
     inquiries: Vec<Inquiry>,
+    /// Keys of requests of which nothing seems to come. An introducer that says so may have passed the request on all the same, and the member answers no other for a while.
+    retired: VecDeque<Key>,
     examined: Bucket,
     /// Further introducers are called then: those that were asked have not led to the member.
     call_at: Instant,
+}
+
+/// What an answer is verified with.
+#[derive(Debug)]
+struct Key {
+    introducer: PeerIndex,
+    ephemeral: EphemeralSecret,
+    /// `h_I`.
+    hash: [u8; 32],
 }
 
 /// With one introducer.
@@ -94,11 +108,9 @@ enum Stage {
 #[derive(Debug)]
 struct Requested {
     number: u32,
-    ephemeral: EphemeralSecret,
+    key: Key,
     public: [u8; 32],
     signature: [u8; 64],
-    /// `h_I`.
-    hash: [u8; 32],
     /// What this node's pings bear.
     token: [u8; 32],
     requests: u32,
@@ -111,7 +123,14 @@ struct Requested {
 
 impl Seeking {
     pub(crate) fn new(now: Instant, at: Instant) -> Self {
-        Self { since: now, next_at: at, inquiries: Vec::new(), examined: Bucket::default(), call_at: at + CALL }
+        Self {
+            since: now,
+            next_at: at,
+            inquiries: Vec::new(),
+            retired: VecDeque::new(),
+            examined: Bucket::default(),
+            call_at: at + CALL,
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -135,6 +154,7 @@ impl Seeking {
     /// The keys of the introductions have served their purpose.
     fn on_answered(&mut self, now: Instant) {
         self.inquiries.clear();
+        self.retired.clear();
         self.next_at = now + LOOK;
     }
 
@@ -155,18 +175,28 @@ impl Seeking {
         answer: &Hello<'_>,
     ) -> Result<(Epoch0, PeerIndex), Dropped> {
         let mut result = Err(Dropped::Unexpected);
-        for inquiry in &self.inquiries {
-            let Stage::Requested(requested) = &inquiry.stage else { continue };
+        let asked = self.inquiries.iter().filter_map(|inquiry| match &inquiry.stage {
+            Stage::Requested(requested) => Some(&requested.key),
+            Stage::Asked | Stage::Over => None,
+        });
+        for key in asked.chain(&self.retired) {
             if !self.examined.take(now, EXAMINED) {
                 return Err(Dropped::RateLimited);
             }
-            result = verify(&requested.ephemeral, &requested.hash, local, peer, answer)
-                .map(|epoch| (epoch, inquiry.introducer));
+            result = verify(&key.ephemeral, &key.hash, local, peer, answer).map(|epoch| (epoch, key.introducer));
             if result.is_ok() {
                 break;
             }
         }
         result
+    }
+
+    /// Keeps the key of a request that is over.
+    fn keep(&mut self, key: Option<Key>) {
+        self.retired.extend(key);
+        if self.retired.len() > MAX_RETIRED {
+            self.retired.pop_front();
+        }
     }
 
     /// Every address that was pinged.
@@ -362,10 +392,9 @@ impl Node {
         inquiry.since = now;
         inquiry.stage = Stage::Requested(Box::new(Requested {
             number,
-            ephemeral,
+            key: Key { introducer, ephemeral, hash },
             public,
             signature,
-            hash,
             token: own,
             requests: 1,
             request_at: now + REPEAT,
@@ -391,6 +420,7 @@ impl Node {
         let mut repeat = Vec::new();
         let mut punch = Vec::new();
         let mut silent = Vec::new();
+        let mut retired = Vec::new();
         let Some(peer) = self.peers.get_mut(target) else { return };
         let id = peer.id;
         let Some(seeking) = peer.contact_mut().and_then(|contact| contact.seeking.as_mut()) else { return };
@@ -404,12 +434,13 @@ impl Node {
             };
             if over {
                 silent.push(*introducer);
-                *stage = Stage::Over;
+                retired.extend(stage.retire());
             } else if let Stage::Requested(requested) = stage {
                 next = next.min(requested.deadline());
             }
         }
         seeking.next_at = next;
+        retired.into_iter().for_each(|key| seeking.keep(Some(key)));
         let all_over = seeking.inquiries.iter().all(|inquiry| matches!(inquiry.stage, Stage::Over));
         // Nobody that was asked can help; but those that were called a moment ago may.
         if all_over && seeking.call_at <= now + CALL {
@@ -472,7 +503,10 @@ impl Node {
             IntroductionStatus::BadSignature
             | IntroductionStatus::UnknownTarget
             | IntroductionStatus::Refused
-            | IntroductionStatus::Unreachable => inquiry.stage = Stage::Over,
+            | IntroductionStatus::Unreachable => {
+                let key = inquiry.stage.retire();
+                seeking.keep(key);
+            }
         }
         if ask_again {
             contact.forget_nonce();
@@ -558,16 +592,35 @@ impl Node {
         }
     }
 
-    /// A peer can introduce now: whoever is sought may be known to it.
-    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex) {
+    /// A peer can introduce now: whoever is sought may be known to it. On a new session it is asked anew: it may have lost the old one, and the question with it.
+    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex, is_new: bool) {
         for index in self.peers.seeking().into_iter().filter(|index| *index != introducer) {
             if let Some(seeking) =
                 self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut())
             {
+                seeking
+                    .inquiries
+                    .retain(|inquiry| !is_new || inquiry.introducer != introducer || inquiry.is_accepted());
                 seeking.hurry(now);
             }
             self.settle(now, index);
         }
+    }
+}
+
+impl Stage {
+    /// Nothing will come of it, as it seems; the key, if there was one.
+    fn retire(&mut self) -> Option<Key> {
+        match std::mem::replace(self, Self::Over) {
+            Self::Requested(requested) => Some(requested.key),
+            Self::Asked | Self::Over => None,
+        }
+    }
+}
+
+impl Inquiry {
+    fn is_accepted(&self) -> bool {
+        matches!(&self.stage, Stage::Requested(requested) if requested.accepted_at.is_some())
     }
 }
 

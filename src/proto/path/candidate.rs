@@ -113,14 +113,15 @@ impl Candidate {
     }
 
     /// The answer to a ping came.
-    pub(super) fn on_answer(&mut self, now: Instant, cookie: &[u8; 32]) {
+    pub(super) fn on_answer(&mut self, now: Instant, cookie: &[u8; 32], is_full: bool) {
         let Some(ping) = self.outstanding.iter().find(|ping| ping.cookie == *cookie).copied() else {
             return;
         };
         let sample = now.saturating_duration_since(ping.sent_at);
-        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 3 + sample) / 4));
+        // Fast down, slowly up: what takes longer than it did was held up by this host or the other as often as by the road.
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| if sample < rtt { sample } else { (rtt * 7 + sample) / 8 }));
         (self.answered, self.heard) = (Some(now), Some(now));
-        self.proven |= ping.full;
+        self.proven |= ping.full && is_full;
         (self.unanswered, self.failures) = (0, 0);
         self.outstanding.clear();
     }

@@ -109,6 +109,11 @@ impl Paths {
         Self { tentative: true, ..Self::new(now, link) }
     }
 
+    /// Whether it is a candidate already.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.candidates.iter().any(|known| known.link.remote == address)
+    }
+
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.remote == link.remote) {
@@ -144,22 +149,37 @@ impl Paths {
                 return false;
             }
         }
+        if highest {
+            self.on_elsewhere(now, link, true);
+        }
+        false
+    }
+
+    /// The peer pings from `link`, so it holds that for a way. Pings of several addresses leave together, and the road mixes them: whether it was the last packet says nothing.
+    pub(crate) fn on_ping(&mut self, now: Instant, link: Link) {
+        if !self.tentative && link.remote != self.remote() {
+            self.on_elsewhere(now, link, false);
+        }
+    }
+
+    /// The peer was heard elsewhere than where packets go.
+    fn on_elsewhere(&mut self, now: Instant, link: Link, doubtful: bool) {
+        let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
         // Whoever copies packets and sends them on from many places has few of them asked at a time, and each copy does not make it be asked once more.
         let known = position.and_then(|position| self.candidates.get(position));
         let is_asked = known.is_some_and(|known| known.is_asked(now));
         let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
         let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
-        if highest && (is_asked || is_vouched_for || !is_one_more()) {
+        if is_asked || is_vouched_for || !is_one_more() {
             if !is_asked {
                 self.add(now, link, CandidateKind::Heard);
             }
             // A peer behind a symmetric NAT sends from many ports, and one that has a better way back from elsewhere all the time.
             let works = self.candidates.first().and_then(|primary| primary.answered).is_some_and(|at| now < at + WORKS);
-            if !works {
+            if doubtful && !works {
                 self.on_doubt(now);
             }
         }
-        false
     }
 
     /// The session is confirmed: from now on addresses have to prove themselves.
@@ -198,13 +218,19 @@ impl Paths {
     }
 
     /// A sealed answer arrived over `link`; `None` if no ping waits for it.
-    pub(crate) fn on_answer(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> Option<Option<Moved>> {
+    pub(crate) fn on_answer(
+        &mut self,
+        now: Instant,
+        link: Link,
+        cookie: &[u8; 32],
+        is_full: bool,
+    ) -> Option<Option<Moved>> {
         let upkeep = self.upkeep;
         // Wherever it comes from (RFC 9000 §8.2.3): the peer has got the ping, so the address to which that went leads to it. A symmetric NAT answers from another port.
         let position = self.candidates.iter().position(|known| known.waits_for(cookie))?;
         let known = self.candidates.get_mut(position)?;
         let was_proven = known.proven;
-        known.on_answer(now, cookie);
+        known.on_answer(now, cookie, is_full);
         self.news |= known.proven && !was_proven;
         if known.link.remote == link.remote && (position > 0 || known.link.local.is_some()) {
             known.link.local = link.local;

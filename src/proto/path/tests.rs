@@ -65,7 +65,7 @@ impl Peer {
             let now = self.now;
             while let Some(position) = self.flying.iter().position(|(at, ..)| *at <= now) {
                 let (_, link, cookie) = self.flying.remove(position);
-                let moved = self.paths.on_answer(now, link, &cookie);
+                let moved = self.paths.on_answer(now, link, &cookie, true);
                 self.moves.extend(moved.flatten().map(|moved| (now - self.start, moved)));
             }
             let moved = self.paths.handle_timeout(now);
@@ -177,12 +177,12 @@ fn an_answer_counts_only_with_its_cookie_and_for_the_address_to_which_the_ping_w
     paths.on_packet(now, link(2), true);
     let pings: Vec<PathPing> = std::iter::from_fn(|| paths.poll_ping(now, &mut rng)).collect();
     let ping = pings.iter().find(|ping| ping.link == link(2)).unwrap();
-    assert!(paths.on_answer(now, link(2), &[0; 32]).is_none(), "the wrong cookie from there");
+    assert!(paths.on_answer(now, link(2), &[0; 32], true).is_none(), "the wrong cookie from there");
     let status =
         |paths: &Paths| paths.status(now).into_iter().map(|path| (path.hop, path.rtt.is_some())).collect::<Vec<_>>();
     let before = status(&paths);
     // A symmetric NAT sends the answer from another port than the one that the ping went to.
-    assert!(paths.on_answer(now, link(3), &ping.cookie).is_some());
+    assert!(paths.on_answer(now, link(3), &ping.cookie, true).is_some());
     assert_ne!(status(&paths), before);
     assert!(status(&paths).contains(&(hop::hop(link(2).remote), true)));
     assert!(
@@ -190,7 +190,7 @@ fn an_answer_counts_only_with_its_cookie_and_for_the_address_to_which_the_ping_w
         "nothing is said of where it came from"
     );
     assert_eq!(paths.link(), link(1), "a small one moves nothing");
-    assert!(paths.on_answer(now, link(2), &ping.cookie).is_none(), "a repeated answer is none");
+    assert!(paths.on_answer(now, link(2), &ping.cookie, true).is_none(), "a repeated answer is none");
 }
 
 #[test]

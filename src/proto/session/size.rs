@@ -32,9 +32,9 @@ impl Session {
         self.answers.on_probe(now, number, size.ok_or(Dropped::Ignored)?)
     }
 
-    /// A sealed answer of a path check arrived. False if no ping waits for it.
-    pub(crate) fn on_path_answer(&mut self, now: Instant, link: Link, cookie: &[u8; 32]) -> bool {
-        let Some(moved) = self.path.on_answer(now, link, cookie) else {
+    /// A sealed answer of a path check arrived, as long as every path carries or shorter. False if no ping waits for it.
+    pub(crate) fn on_path_answer(&mut self, now: Instant, link: Link, cookie: &[u8; 32], is_full: bool) -> bool {
+        let Some(moved) = self.path.on_answer(now, link, cookie, is_full) else {
             return false;
         };
         if let Some(moved) = moved {

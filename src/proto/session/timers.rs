@@ -27,11 +27,10 @@ const DOUBT: Duration = Duration::from_millis(300);
 /// Without user data for so long, nothing is held open any more, and then the session ends.
 const COOLING: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(180);
-/// A peer that holds the session is heard more often than this, and once it has shown that it does, at least so often: it may measure how long its NAT remembers (PROTOCOL §12.9).
-const HELD: Duration = Duration::from_secs(150);
-const HELD_LONG: Duration = Duration::from_secs(330);
-/// Pings that come so much after the last of those that hold a session in use are of a peer that holds it anyway.
-const SPARE: Duration = Duration::from_secs(5);
+/// A peer that holds the session is heard more often than this, even while it measures how long its NAT remembers (PROTOCOL §12.9).
+const HELD: Duration = Duration::from_secs(210);
+/// The last pings of a session in use arrive by then after it has cooled; who is heard later holds it.
+const MARGIN: Duration = Duration::from_secs(5);
 /// How long a goodbye to an idle session may take to leave.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -175,13 +174,7 @@ impl Session {
             return None;
         }
         let idle = self.activity.user().unwrap_or(self.made) + IDLE;
-        let held = if self.held_by_peer { HELD_LONG } else { HELD };
-        Some(idle.max(self.activity.received() + held))
-    }
-
-    /// The peer has pinged it.
-    pub(crate) fn on_pinged(&mut self, now: Instant) {
-        self.held_by_peer |= now > self.activity.user().unwrap_or(self.made) + COOLING + SPARE;
+        Some(if self.is_held() { idle.max(self.activity.received() + HELD) } else { idle })
     }
 
     fn wants_rekey(&self, now: Instant, hold: Hold) -> bool {
@@ -190,9 +183,21 @@ impl Session {
 
     /// When a successor of the present keys becomes due: of a session that is held and not used, so rarely that holding costs little (PROTOCOL §5.2).
     fn rekey_at(&self, hold: Hold) -> Option<Instant> {
-        let cooled = self.activity.user().unwrap_or(self.made) + COOLING;
-        let held = hold.standing.is_some() || self.activity.received() > cooled;
-        self.current.rekey_at(held)
+        self.current.rekey_at(hold.standing.is_some() || self.is_held())
+    }
+
+    /// Whether the peer is heard long after the last user data: it wants the session to stay.
+    fn is_held(&self) -> bool {
+        self.held_by_peer || self.cooled_at() < self.activity.received()
+    }
+
+    /// The peer has pinged it. Once it has held it, it is believed to go on after user data, too: it may wait for longer than an idle session lives.
+    pub(crate) fn on_pinged(&mut self, now: Instant) {
+        self.held_by_peer |= self.cooled_at() < now;
+    }
+
+    fn cooled_at(&self) -> Instant {
+        self.activity.user().unwrap_or(self.made) + COOLING + MARGIN
     }
 
     /// Sees to it that what other threads noted moves the timers, as long as they note anything.
