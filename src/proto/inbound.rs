@@ -294,6 +294,7 @@ impl Node {
                 let Some(session) = peer.session_mut(serial) else {
                     return;
                 };
+                session.on_pinged(now);
                 session.path.on_ping(now, link);
                 if session.path.may_answer(now) {
                     self.send_cookie(now, at, link, CookieKind::PingAnswer, cookie, plaintext.len(), tx);

@@ -269,3 +269,39 @@ fn a_host_with_ipv4_alone_reaches_one_that_has_both() {
         goes_directly_to(&lab, |address| address == IpAddr::V4(lab.homes[1].outside));
     }
 }
+
+/// What `a` finds out of its NAT: who gets in, and whether it has a hairpin.
+#[track_caller]
+fn netcheck_says(a: impl Into<Access>, open_filter: bool, hairpin: Option<bool>) {
+    let Some(lab) = Setup::between(a, Nat::Public).build() else { return };
+    for node in [&lab.p, &lab.q, &lab.b] {
+        node.start();
+    }
+    let is_connected = || ["p", "q"].iter().all(|peer| lab.b.status().peer(peer).state() == "connected");
+    assert!(becomes_true(PATIENCE, is_connected), "{}", lab.b.log());
+    // Until `b` has found nobody to knock at it: otherwise it would be `a`, to which `b` then gets in.
+    thread::sleep(PATIENCE);
+    lab.a.start();
+    let mut said = serde_json::Value::Null;
+    becomes_true(PATIENCE * 3, || {
+        said = lab.a.try_netcheck().unwrap_or_default();
+        said["open_filter"].is_boolean() && (said["hairpin"].is_boolean() || hairpin.is_none())
+    });
+    assert_eq!((said["open_filter"].as_bool(), said["hairpin"].as_bool()), (Some(open_filter), hairpin), "{said:#}");
+    assert_eq!(said["public_address"], false, "{said:#}");
+}
+
+#[test]
+fn netcheck_knows_a_full_cone() {
+    netcheck_says(Nat::FullCone, true, Some(false));
+}
+
+#[test]
+fn netcheck_knows_a_port_restricted_cone() {
+    netcheck_says(Nat::PortRestricted, false, Some(false));
+}
+
+#[test]
+fn netcheck_knows_a_symmetric_nat() {
+    netcheck_says(Nat::Symmetric, false, None);
+}

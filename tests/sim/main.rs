@@ -26,6 +26,8 @@ mod long_run;
 #[cfg(test)]
 mod marks;
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod mesh;

@@ -3,8 +3,8 @@
 //! Who asks names no address: what is sent for it goes to where its own sealed packets come from. Only an introducer names one, and what it can have sent there is bounded by the same
 //! buckets as its introductions.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::base::{Link, PeerIndex};
@@ -23,14 +23,18 @@ const KNOCKS: Rate = Rate { per_second: 1, burst: 2 };
 /// Echoes that wait, in all and for one peer.
 const MAX_ECHOES: usize = 256;
 const MAX_ECHOES_OF_ONE: usize = 8;
+/// So long is it remembered where this node has knocked: longer than a NAT remembers, and so many of the last.
+const KNOCKED: Duration = Duration::from_secs(900);
+const MAX_KNOCKED: usize = 64;
 /// The longest time that is waited.
 const LONGEST: u16 = 600;
 
-/// Pings that were promised.
+/// Pings that were promised, and those that were sent at the word of others.
 #[derive(Debug, Default)]
 pub(super) struct Echoes {
     waiting: BTreeMap<(Instant, u64), Echo>,
     number: u64,
+    knocked: VecDeque<(Instant, IpAddr)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +51,16 @@ impl Echoes {
     }
 }
 
+impl super::Mesh {
+    /// Whether this node has pinged this address for another member, so that what comes from there passes its own NAT.
+    pub(super) fn has_knocked_at(&self, now: Instant, ip: IpAddr) -> bool {
+        self.echoes.knocked.iter().any(|&(at, knocked)| knocked == ip && now < at + KNOCKED)
+    }
+}
+
 impl Node {
     /// A peer wants somebody to knock, or says what became of a knock that this node asked for.
-    pub(super) fn on_knock(
+    pub(in crate::proto) fn on_knock(
         &mut self,
         now: Instant,
         from: PeerIndex,
@@ -102,7 +113,7 @@ impl Node {
     }
 
     /// An introducer wants this node to knock.
-    pub(super) fn on_knock_for(
+    pub(in crate::proto) fn on_knock_for(
         &mut self,
         now: Instant,
         from: PeerIndex,
@@ -118,11 +129,16 @@ impl Node {
             return Err(Dropped::RateLimited);
         }
         self.mesh.post_token(Link::to(address), token);
+        let knocked = &mut self.mesh.echoes.knocked;
+        if knocked.len() == MAX_KNOCKED {
+            knocked.pop_front();
+        }
+        knocked.push_back((now, address.ip()));
         Ok(())
     }
 
     /// A peer wants to be pinged when some time is over.
-    pub(super) fn on_echo_after(
+    pub(in crate::proto) fn on_echo_after(
         &mut self,
         now: Instant,
         from: PeerIndex,

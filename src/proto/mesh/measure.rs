@@ -25,8 +25,8 @@ const fn secs(seconds: u64) -> Duration {
 
 /// Before anything is known: Linux forgets a mapping that nobody has answered after 30 s, and most routers one that was used after two minutes or more. What is in use is worth more.
 pub(super) const RESTING: Holding = Holding { standing: secs(25), in_use: secs(20) };
-/// Silences that are tried, one after the other.
-const STEPS: [u64; 7] = [25, 40, 60, 90, 120, 180, 300];
+/// Silences that are tried, one after the other: no session outlives a much longer one (PROTOCOL §8.3).
+const STEPS: [u64; 6] = [25, 40, 60, 90, 120, 180];
 /// No keepalive is more frequent, and none rarer.
 const SHORTEST: Duration = secs(20);
 const LONGEST: Duration = secs(150);
@@ -189,7 +189,7 @@ impl Node {
             }
             What::Echo { .. } => self.on_silence_failed(now),
             What::Hairpin => self.on_no_hairpin(now),
-            What::Knock { introducer, passed_on } => self.on_no_knock(now, introducer, passed_on),
+            What::Knock { passed_on, .. } => self.on_no_knock(now, passed_on),
         }
     }
 
@@ -203,13 +203,16 @@ impl Node {
                 self.pause(now);
             }
             What::Knock { .. } => {
-                let mut sought = false;
+                // Where it has knocked for others, its own filter is open.
+                let mut sought = self.mesh.has_knocked_at(now, link.remote.ip());
                 for index in self.peers.indexes() {
                     sought |= self.peers.get_mut(index).is_some_and(|peer| peer.was_sought_at(link.remote.ip()));
                 }
                 let measuring = &mut self.mesh.measuring;
                 measuring.open_filter = (!sought).then_some(true);
-                measuring.knock_at = sought.then_some(now + KNOCK_PACE);
+                measuring.knock_at = sought.then_some(now + KNOCK_AGAIN);
+                // What did not come back can have met no filter.
+                measuring.hairpin_tried &= sought || measuring.hairpin.is_some();
                 self.pause(now);
             }
             What::Echo { from, since, step } => {
@@ -237,7 +240,7 @@ impl Node {
             (task.what, task.until) = (What::Knock { introducer: from, passed_on: true }, now + SETTLE);
             self.mesh.measuring.task = Some(task);
         } else {
-            self.on_no_knock(now, from, false);
+            self.on_no_knock(now, false);
         }
     }
 
@@ -252,19 +255,17 @@ impl Node {
             return;
         }
         let measuring = &self.mesh.measuring;
-        let knock_at = measuring.knock_at.filter(|_| measuring.open_filter.is_none());
+        let (open_filter, echo_at) = (measuring.open_filter, measuring.echo_at);
+        let knock_at = measuring.knock_at.filter(|_| open_filter.is_none());
         if knock_at.is_some_and(|at| now >= at) {
             return self.ask_to_knock(now);
         }
-        let is_open = public && measuring.open_filter == Some(true);
-        self.mesh.measuring.is_open = is_open;
-        let measuring = &self.mesh.measuring;
+        self.mesh.measuring.is_open = public && open_filter == Some(true);
         if self.mesh.measuring.is_open {
             self.rest(now);
             self.mesh.measuring.next_at = knock_at;
             return;
         }
-        let echo_at = measuring.echo_at;
         if echo_at.is_some_and(|at| now >= at) {
             return self.begin_silence(now);
         }
@@ -282,7 +283,7 @@ impl Node {
 
     /// Where every destination has its own port, and filter, the ping may have met a filter in its way and not the lack of a hairpin.
     fn on_no_hairpin(&mut self, now: Instant) {
-        let tells = self.mesh.same_mapping() == Some(true);
+        let tells = self.mesh.same_mapping() == Some(true) || self.mesh.measuring.open_filter == Some(true);
         self.mesh.measuring.hairpin = tells.then_some(false);
         self.pause(now);
     }
@@ -317,7 +318,7 @@ impl Node {
     }
 
     /// A knock was not heard, or nobody knocks.
-    fn on_no_knock(&mut self, now: Instant, _introducer: PeerIndex, passed_on: bool) {
+    fn on_no_knock(&mut self, now: Instant, passed_on: bool) {
         let measuring = &mut self.mesh.measuring;
         measuring.lost_knocks += u32::from(passed_on);
         if measuring.lost_knocks >= 2 {
@@ -480,5 +481,76 @@ impl Node {
 
     fn jitter(&mut self, upto: Duration) -> Duration {
         Duration::from_millis(self.rng.below((upto.as_millis() as u32).max(1)).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::tests::measuring::{lone, settle_down};
+
+    #[test]
+    fn whatever_was_found_paths_are_pinged_neither_too_often_nor_too_rarely() {
+        for level in 0..=STEPS.len() {
+            for (climbed, is_open) in [(false, false), (true, false), (false, true), (true, true)] {
+                let Holding { standing, in_use } =
+                    Measuring { level, climbed, is_open, ..Measuring::default() }.resting();
+                assert!((SHORTEST..=LONGEST).contains(&standing), "{level}: {standing:?}");
+                assert!((SHORTEST..=IN_USE_LONGEST).contains(&in_use), "{level}: {in_use:?}");
+            }
+        }
+    }
+
+    /// A helper that never pings makes the lifetime seem short; one that succeeds by a trick, one step long; both only until it is looked at again.
+    #[test]
+    fn what_liars_make_of_it_is_bounded_and_heals() {
+        let (now, mut node) = lone();
+        for _ in 0..3 {
+            node.on_silence_survived(now);
+        }
+        node.on_silence_failed(now);
+        assert!(!node.mesh.measuring.climbed, "one failure is no proof");
+        // A trick.
+        node.on_silence_survived(now);
+        for _ in 0..2 {
+            node.on_silence_failed(now);
+        }
+        assert_eq!((node.mesh.measuring.climbed, node.mesh.measuring.lifetime()), (true, Some(secs(90))));
+        assert_eq!(node.peers.holding.map(|holding| holding.standing), Some(secs(72)));
+        for expected in [Some(60), Some(40), Some(25), None, None] {
+            for _ in 0..2 {
+                node.on_silence_failed(now);
+            }
+            assert_eq!(node.mesh.measuring.lifetime(), expected.map(secs));
+        }
+        assert_eq!(node.peers.holding.map(|holding| holding.standing), Some(SHORTEST));
+    }
+
+    #[test]
+    fn an_echo_that_comes_too_early_or_from_elsewhere_proves_nothing() {
+        let (now, mut node) = lone();
+        let (helper, token) = (SocketAddr::from(([192, 0, 2, 7], 18502)), [7; 32]);
+        let what = What::Echo { from: helper.ip(), since: now, step: secs(25) };
+        node.mesh.measuring.task = Some(Task { what, token, until: now + secs(32) });
+        assert!(node.on_measured(now + secs(20), Link::to(helper), &token));
+        let elsewhere = SocketAddr::from(([192, 0, 2, 8], 18502));
+        assert!(node.on_measured(now + secs(28), Link::to(elsewhere), &token));
+        assert!(!node.on_measured(now + secs(28), Link::to(helper), &[8; 32]));
+        assert_eq!(node.mesh.measuring.level, 0);
+        assert!(node.on_measured(now + secs(28), Link::to(helper), &token));
+        assert_eq!(node.mesh.measuring.level, 1);
+        assert!(!node.on_measured(now + secs(28), Link::to(helper), &token), "a token serves once");
+    }
+
+    #[test]
+    fn a_silence_that_was_not_kept_counts_for_nothing() {
+        let (now, mut node) = lone();
+        let (helper, token) = (SocketAddr::from(([192, 0, 2, 7], 18502)), [7; 32]);
+        let what = What::Echo { from: helper.ip(), since: now, step: secs(25) };
+        node.mesh.measuring.task = Some(Task { what, token, until: now + secs(32) });
+        node.mesh.on_spoken(now + secs(10));
+        assert!(node.on_measured(now + secs(28), Link::to(helper), &token));
+        assert_eq!((node.mesh.measuring.level, node.mesh.measuring.disturbed), (0, 1));
+        settle_down(&mut node, now);
     }
 }

@@ -131,6 +131,8 @@ pub(crate) struct Session {
     rotate_at: Option<Instant>,
     /// Nobody uses it; the goodbye has until then to leave.
     leaving: Option<Instant>,
+    /// The peer pings it although nobody uses it.
+    held_by_peer: bool,
     /// What the path carries.
     pub(crate) mtu: PathMtu,
     /// What is owed for the probes of the peer.
@@ -172,6 +174,7 @@ impl Session {
             moved: None,
             rotate_at: None,
             leaving: None,
+            held_by_peer: false,
             mtu: PathMtu::new(link.remote, BASE),
             answers: Answers::default(),
             caps: 0,

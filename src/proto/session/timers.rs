@@ -188,7 +188,16 @@ impl Session {
 
     /// Whether the peer is heard long after the last user data: it wants the session to stay.
     fn is_held(&self) -> bool {
-        self.activity.received() > self.activity.user().unwrap_or(self.made) + COOLING + MARGIN
+        self.held_by_peer || self.cooled_at() < self.activity.received()
+    }
+
+    /// The peer has pinged it. Once it has held it, it is believed to go on after user data, too: it may wait for longer than an idle session lives.
+    pub(crate) fn on_pinged(&mut self, now: Instant) {
+        self.held_by_peer |= self.cooled_at() < now;
+    }
+
+    fn cooled_at(&self) -> Instant {
+        self.activity.user().unwrap_or(self.made) + COOLING + MARGIN
     }
 
     /// Sees to it that what other threads noted moves the timers, as long as they note anything.

@@ -14,6 +14,7 @@ mod first_contact;
 mod half_open;
 mod hostile;
 mod marks;
+pub(crate) mod measuring;
 mod overlap;
 pub(crate) mod pair;
 mod path_mtu;

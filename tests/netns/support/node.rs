@@ -222,6 +222,13 @@ impl Node {
         self.try_status().unwrap_or_else(|| panic!("{} does not answer:\n{}", self.name, self.log()))
     }
 
+    /// What `handfast netcheck --json` says, if it answers.
+    pub fn try_netcheck(&self) -> Option<serde_json::Value> {
+        let output =
+            self.host.command(BINARY).args(["netcheck", "--json", "--socket"]).arg(self.socket()).output().ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
     /// What `handfast status` says to a person.
     #[track_caller]
     pub fn status_text(&self) -> String {
