@@ -8,6 +8,7 @@ use std::path::Path;
 
 use handfast::base::{PeerId, SessionIndex};
 use handfast::wire::member::{Candidates, Entry, Keys, Source, encode_candidates, encode_entries};
+use handfast::wire::record::SprayState;
 use handfast::wire::sealed::{HEADER, TAG};
 use handfast::wire::{
     CloseReason, CookieKind, DataWriter, DecodeError, Frame, HelloKind, IntroductionStatus, Packet, Record,
@@ -123,7 +124,7 @@ const FRAMES: [&str; 20] = [
     "relayed-part",
 ];
 
-const RECORDS: [&str; 17] = [
+const RECORDS: [&str; 18] = [
     "offer",
     "finish",
     "rekey",
@@ -140,6 +141,7 @@ const RECORDS: [&str; 17] = [
     "about-nowhere",
     "candidates",
     "candidates-none",
+    "spray",
     "unknown",
 ];
 
@@ -397,6 +399,10 @@ fn records_are_as_in_their_vectors() {
                 });
                 candidates = encode_candidates(&all.collect::<Vec<_>>());
                 Record::Candidates(Candidates::new(&candidates))
+            }
+            "spray" => {
+                let state = SprayState::from_byte(vector.u8("state")).unwrap();
+                Record::Spray { state, token: vector.array("token") }
             }
             unknown => {
                 assert_eq!(unknown, "unknown");

@@ -17,6 +17,8 @@ pub struct Link {
     pub class: TrafficClass,
     /// How many routers a datagram may pass; `None` leaves it to the host. A small one opens the way out of the own NAT and no further (PROTOCOL §12.4). Unknown of what came in.
     pub hop_limit: Option<u8>,
+    /// Through which socket of this host: 0 for the common port, else an extra one, by its number (PROTOCOL §12.8).
+    pub socket: u16,
 }
 
 impl Link {
@@ -27,6 +29,7 @@ impl Link {
             remote: canonical(remote),
             class: TrafficClass::default(),
             hop_limit: None,
+            socket: 0,
         }
     }
 
@@ -43,6 +46,16 @@ impl Link {
     /// The same two ends for a datagram that gets no further than `hops` routers.
     pub const fn within(self, hops: u8) -> Self {
         Self { hop_limit: Some(hops), ..self }
+    }
+
+    /// The same two ends by way of another socket of this host.
+    pub const fn through(self, socket: u16) -> Self {
+        Self { socket, ..self }
+    }
+
+    /// Whether a NAT would see the same two ends: the same place of the other side, and the same port of this one.
+    pub fn is_same_way(self, other: Self) -> bool {
+        (self.remote, self.socket) == (other.remote, other.socket)
     }
 
     /// The same two ends, without what the datagram said of the road.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::dataplane::{DataThread, Mail, Notice, Shared};
 use crate::io::alarm::Alarm;
 use crate::io::resolve::{Answer, Resolver};
 use crate::io::tun::TunWriter;
-use crate::io::udp::Sender;
+use crate::io::udp::{Outlets, Sender};
 use crate::proto::{Command, Event, Node, OpenedElsewhere};
 
 /// Calls of [`Node::poll_transmit`] in one round.
@@ -42,6 +43,8 @@ pub(super) type Question = (Request, oneshot::Sender<Response>);
 pub(super) struct Edges {
     pub(super) tun: TunWriter,
     pub(super) sender: Sender,
+    /// What comes on them is this thread's.
+    pub(super) outlets: Outlets,
     pub(super) shared: Arc<Shared>,
     /// Stopped and waited for when the engine is dropped.
     pub(super) threads: Vec<DataThread>,
@@ -163,6 +166,7 @@ impl<'a> Engine<'a> {
             any = true;
         }
         any |= edges.shared.mailbox.poll_ready(cx).is_ready();
+        any |= edges.outlets.poll_ready(cx).is_ready();
         if let Poll::Ready(Some(question)) = edges.questions.poll_recv(cx) {
             woken.question = Some(question);
             any = true;
@@ -191,6 +195,7 @@ impl<'a> Engine<'a> {
         }
         let mail = self.edges.shared.mailbox.take();
         self.handle_mail(now, mail)?;
+        self.take_from_outlets(now);
         if self.node.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.node.handle_timeout(now);
         }
@@ -263,6 +268,16 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// What came on extra sockets: pings that look for a way, and whatever travels where one was found (PROTOCOL §12.8).
+    fn take_from_outlets(&mut self, now: Instant) {
+        let Edges { tun, sender, outlets, .. } = &mut self.edges;
+        outlets.receive(|link, datagram| {
+            if let Err(reason) = self.node.handle_datagram(now, link, datagram, sender, tun) {
+                tracing::trace!(reason = reason.label(), from = %link.remote, "a datagram was dropped");
+            }
+        });
+    }
+
     /// Whether every data thread has come round since the watchdog was fed last; all are woken, so that an idle one has reason to.
     fn data_threads_live(&mut self) -> bool {
         let rounds: Vec<u64> = self.edges.threads.iter().map(DataThread::probe).collect();
@@ -282,8 +297,26 @@ impl<'a> Engine<'a> {
             }
             Event::Moved { peer } => tracing::debug!(peer = name(peer), "traffic takes another path"),
             Event::Announce { datagram } => self.edges.surroundings.announce(&datagram, &mut self.edges.sender),
+            Event::OpenSockets { first, count } => self.open_outlets(first..first.saturating_add(count)),
+            Event::CloseSockets { first, count } => {
+                let Edges { outlets, sender, .. } = &mut self.edges;
+                outlets.close(first..first.saturating_add(count), sender);
+                tracing::debug!(open = outlets.len(), "extra sockets were closed");
+            }
             Event::Unreachable { peer } => tracing::info!(peer = name(peer), "the peer does not answer"),
             Event::Pong { peer, number, rtt, hop } => self.on_pong(peer, number, rtt, hop),
+        }
+    }
+}
+
+impl Engine<'_> {
+    fn open_outlets(&mut self, numbers: Range<u16>) {
+        let Edges { outlets, sender, .. } = &mut self.edges;
+        let result = outlets.open(numbers, sender);
+        tracing::debug!(open = outlets.len(), "extra sockets were opened");
+        if let Err(error) = result {
+            // With fewer, the way is found less often.
+            tracing::warn!(%error, open = outlets.len(), "not all extra sockets could be opened");
         }
     }
 }
@@ -320,7 +353,7 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
-    use crate::base::{OuterDscp, Rng, SharedDrops};
+    use crate::base::{OuterDscp, Rng, SharedDrops, TrafficClass};
     use crate::config::key::format_public;
     use crate::control::Command as ControlCommand;
     use crate::crypto::keys::IdentitySecret;
@@ -378,6 +411,7 @@ mod tests {
         let edges = Edges {
             tun: TunWriter::new(tun.queues[0].clone(), Arc::clone(&shared.tun)),
             sender,
+            outlets: Outlets::new(None, TrafficClass::default()).unwrap(),
             shared,
             threads: Vec::new(),
             resolver: Resolver::new(endpoints.names()),

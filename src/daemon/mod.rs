@@ -121,7 +121,8 @@ async fn serve(config: &Config, identity: IdentitySecret) -> Result<(), DaemonEr
     let wishes = Wishes { lan_discovery: config.lan_discovery, port_mapping: config.port_mapping };
     let surroundings = Surroundings::new(tun.index, config.port, wishes);
     let (tun, sender, threads) = data_threads(&pairs, &tun, &shared, clock)?;
-    let edges = Edges { tun, sender, shared, threads, resolver, endpoints, surroundings, questions, stop };
+    let outlets = udp::Outlets::new(Some(MARK), shared.dscp.own())?;
+    let edges = Edges { tun, sender, outlets, shared, threads, resolver, endpoints, surroundings, questions, stop };
     let mut engine = Engine::new(config, clock, alarm, node, edges);
     tracing::info!(interface = config.interface.name, port = config.port, peers = config.peers.len(), "up");
     notify::ready(&format!("{} is up, {} peers configured", config.interface.name, config.peers.len()));

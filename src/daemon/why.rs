@@ -49,7 +49,8 @@ impl Case<'_> {
             | Step::NoAnswer(_)
             | Step::Introduced(_)
             | Step::Moved(_)
-            | Step::Died(_) => None,
+            | Step::Died(_)
+            | Step::Sprayed { .. } => None,
         });
         if self.facts.session.is_some() {
             match self.primary().map(|path| path.hop) {
@@ -313,6 +314,7 @@ impl Case<'_> {
             Step::Connected(_) => "connected",
             Step::Moved(_) => "moved",
             Step::Died(_) => "died",
+            Step::Sprayed { .. } => "sprayed",
             Step::GaveUp => "gave_up",
         };
         StepStatus { seconds_ago: since.as_secs_f64(), step: label.to_owned(), text: self.step_text(step) }
@@ -342,6 +344,10 @@ impl Case<'_> {
             Step::Connected(way) => format!("a session was confirmed by way of {}", hop(way)),
             Step::Moved(way) => format!("traffic went over to {}", hop(way)),
             Step::Died(way) => format!("{} stopped answering", hop(way)),
+            Step::Sprayed { datagrams, found } => {
+                let result = if found { "and a path was found" } else { "in vain" };
+                format!("{datagrams} datagrams tried ports at random, {result}")
+            }
             Step::GaveUp => "the attempt was given up".to_owned(),
         }
     }
@@ -638,6 +644,7 @@ mod tests {
             any_hop().prop_map(Step::Connected),
             any_hop().prop_map(Step::Moved),
             any_hop().prop_map(Step::Died),
+            any::<(u32, bool)>().prop_map(|(datagrams, found)| Step::Sprayed { datagrams, found }),
         ]
     }
 

@@ -1,7 +1,7 @@
 //! Waiting for descriptors in a thread that has no runtime.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -60,6 +60,19 @@ impl Poller {
         };
         events.iter().take(ready).for_each(|event| each(event.data()));
         Ok(ready)
+    }
+}
+
+/// Something to wait for in its turn: ready when any of its own is.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
+impl AsRawFd for Poller {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.0.as_raw_fd()
     }
 }
 

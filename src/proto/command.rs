@@ -187,6 +187,13 @@ pub enum Step {
     Moved(Hop),
     /// The path did not answer any more.
     Died(Hop),
+    /// Ports of a NAT were tried at random (PROTOCOL §12.8).
+    Sprayed {
+        /// Datagrams that this node has sent for it.
+        datagrams: u32,
+        /// A direct path came of it.
+        found: bool,
+    },
     /// The attempt was given up.
     GaveUp,
 }

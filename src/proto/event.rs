@@ -46,6 +46,20 @@ pub enum Event {
         /// All of it.
         datagram: [u8; 34],
     },
+    /// Open extra sockets for IPv4, each on a port of its own: datagrams name them by these numbers (PROTOCOL §12.8). Of those that cannot be opened, nothing more is said.
+    OpenSockets {
+        /// The first number; never 0.
+        first: u16,
+        /// How many.
+        count: u16,
+    },
+    /// Close those of these extra sockets that are open.
+    CloseSockets {
+        /// The first number.
+        first: u16,
+        /// How many.
+        count: u16,
+    },
     /// 90 s of greeting without an answer (PROTOCOL §4.6).
     Unreachable {
         /// Who did not answer.

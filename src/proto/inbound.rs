@@ -175,7 +175,8 @@ impl Node {
         cookie: &[u8; 32],
         tx: &mut impl TxSink,
     ) -> Result<(), Dropped> {
-        if self.on_token(now, link, cookie) || self.on_measured(now, link, cookie) {
+        if self.on_token(now, link, cookie) || self.on_measured(now, link, cookie) || self.on_sprayed(now, link, cookie)
+        {
             return Ok(());
         }
         let (n, mac) = split(cookie);

@@ -16,8 +16,8 @@ impl Peer {
     pub(crate) fn published(&mut self) -> Published {
         let counters = &Arc::clone(self.shared_counters());
         let confirmed = || self.sessions.iter().filter(|session| session.is_confirmed());
-        // What goes through a relay is sealed twice, which is the node's business.
-        let mut sending = confirmed().filter(|session| !session.path.is_relayed());
+        // What goes through a relay is sealed twice, and data threads have the common sockets only: both are the node's business.
+        let mut sending = confirmed().filter(|session| !session.path.is_relayed() && session.path.link().socket == 0);
         let sending = sending.find(|session| Some(session.serial) == self.active());
         Published {
             sending: sending.map(|session| session.to_send(counters)),

@@ -19,6 +19,7 @@ mod kind {
     pub(super) const FIND: u8 = 0x07;
     pub(super) const ABOUT: u8 = 0x08;
     pub(super) const CANDIDATES: u8 = 0x09;
+    pub(super) const SPRAY: u8 = 0x0a;
     pub(super) const KNOCK: u8 = 0x0b;
     pub(super) const KNOCK_FOR: u8 = 0x0c;
     pub(super) const ECHO_AFTER: u8 = 0x0d;
@@ -85,6 +86,13 @@ pub enum Record<'a> {
     },
     /// 0x09: where the sender may be reached besides (PROTOCOL §12.2).
     Candidates(Candidates<'a>),
+    /// 0x0a: the receiver is to look for the sender at random ports, or what it says to that (PROTOCOL §12.8).
+    Spray {
+        /// The question, or the answer.
+        state: SprayState,
+        /// What the pings are to carry.
+        token: &'a [u8; 32],
+    },
     /// 0x0b: somebody else is to ping the sender, and what came of that (PROTOCOL §12.9).
     Knock {
         /// A question, or the answer.
@@ -147,6 +155,10 @@ impl<'a> Record<'a> {
                 (Self::About { flags, nonce, seen: member::address(&mut reader)? }, "about")
             }
             kind::CANDIDATES => return Candidates::decode(reader.rest()).map(Self::Candidates),
+            kind::SPRAY => {
+                let state = SprayState::from_byte(reader.u8("state")?).ok_or(DecodeError::Value("state"))?;
+                (Self::Spray { state, token: reader.array("token")? }, "spray")
+            }
             kind::KNOCK => {
                 let state = KnockState::from_byte(reader.u8("state")?).ok_or(DecodeError::Value("state"))?;
                 let token = reader.array("token")?;
@@ -185,6 +197,7 @@ impl<'a> Record<'a> {
                 bytes
             }
             Self::Candidates(candidates) => [&[kind::CANDIDATES][..], candidates.bytes()].concat(),
+            Self::Spray { state, token } => [&[kind::SPRAY, state.byte()][..], token].concat(),
             Self::Knock { state, token, besides } => {
                 [&[kind::KNOCK, state.byte()][..], token, besides.bytes()].concat()
             }
@@ -196,6 +209,38 @@ impl<'a> Record<'a> {
             }
             Self::EchoAfter { seconds, token } => [&[kind::ECHO_AFTER][..], &seconds.to_be_bytes(), token].concat(),
             Self::Unknown(unknown) => vec![unknown],
+        }
+    }
+}
+
+/// What is said of looking at random ports: the question, or an answer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SprayState {
+    /// 0: the sender has many ports, and asks for it.
+    Asked,
+    /// 1: it begins in half a second.
+    Agreed,
+    /// 2: not now.
+    Refused,
+}
+
+impl SprayState {
+    /// The state written as `byte`.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Asked),
+            1 => Some(Self::Agreed),
+            2 => Some(Self::Refused),
+            _ => None,
+        }
+    }
+
+    /// The byte on the wire.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Asked => 0,
+            Self::Agreed => 1,
+            Self::Refused => 2,
         }
     }
 }
@@ -310,6 +355,11 @@ mod tests {
                 "knock for",
             ),
             (
+                Record::Spray { state: SprayState::Agreed, token: &ephemeral }.encode(),
+                &[(1, "record type"), (2, "state"), (34, "token")],
+                "spray",
+            ),
+            (
                 Record::EchoAfter { seconds: 300, token: &ephemeral }.encode(),
                 &[(1, "record type"), (3, "seconds"), (35, "token")],
                 "echo after",
@@ -335,7 +385,7 @@ mod tests {
 
     #[test]
     fn an_unknown_record_is_not_an_error_but_an_unknown_reason_is() {
-        for kind in (0..=u8::MAX).filter(|kind| !(1..=9).contains(kind) && !(0x0b..=0x0d).contains(kind)) {
+        for kind in (0..=u8::MAX).filter(|kind| !(1..=0x0d).contains(kind)) {
             assert_eq!(Record::decode(&[kind, 1, 2, 3]), Ok(Record::Unknown(kind)));
         }
         for reason in 4..=u8::MAX {
@@ -367,6 +417,18 @@ mod tests {
         for state in 3..=u8::MAX {
             let bytes = [&[0x0b, state][..], &token].concat();
             assert_eq!(Record::decode(&bytes), Err(DecodeError::Value("state")));
+        }
+    }
+
+    #[test]
+    fn a_spray_is_asked_for_agreed_to_or_refused_and_nothing_else() {
+        let token = [7; 32];
+        for (byte, state) in [(0, SprayState::Asked), (1, SprayState::Agreed), (2, SprayState::Refused)] {
+            let bytes = [&[0x0a, byte][..], &token].concat();
+            assert_eq!(Record::decode(&bytes), Ok(Record::Spray { state, token: &token }));
+        }
+        for byte in 3..=u8::MAX {
+            assert_eq!(Record::decode(&[&[0x0a, byte][..], &token].concat()), Err(DecodeError::Value("state")));
         }
     }
 

@@ -38,6 +38,8 @@ const NEW_ADDRESSES: u64 = 48;
 const OF_ONE_ASKER: u64 = 4;
 /// Addresses that one introduction may name.
 const ADDRESSES: u64 = 16;
+/// Ports that one search tries, and searches that find nothing in a minute.
+const PORTS: u64 = 2048;
 /// How often one answer leaves: five times, and once more when an address joins.
 const ANSWERS: u64 = 6;
 
@@ -86,6 +88,8 @@ struct Stage {
     named: u64,
     introductions: u64,
     searches: u64,
+    /// The node was asked to try ports.
+    sprays: u64,
     /// Datagrams to strangers.
     strange: u64,
 }
@@ -112,6 +116,7 @@ impl Stage {
             named: 0,
             introductions: 0,
             searches: 0,
+            sprays: 0,
             strange: 0,
         };
         for who in 0..MEMBERS.len() {
@@ -167,7 +172,10 @@ impl Stage {
         // A member may name so many new addresses, and each is pinged a few times.
         let named = (24 * self.named).min(MEMBERS.len() as u64 * (NEW_ADDRESSES + 2 * self.seconds));
         // To each address that is named: a token and an answer each time, an offer that is repeated, and pings.
-        let bound = 40 * self.introductions + 8 * named + 16 * 8 * 12 * self.searches;
+        let bound = 40 * self.introductions
+            + 8 * named
+            + 16 * 8 * 12 * self.searches
+            + PORTS * self.sprays.min(1 + self.seconds / 60);
         assert!(self.strange <= bound, "{} datagrams to strangers, {bound} at most", self.strange);
     }
 
@@ -283,6 +291,11 @@ impl Stage {
                 let (address, port) = place(script);
                 let nonce = [script.byte(); 16];
                 [&[8, script.byte()][..], &nonce, &address.octets(), &port.to_be_bytes()].concat()
+            }
+            7 => {
+                self.sprays += 1;
+                let token = [script.byte(); 32];
+                [&[10, kind >> 3 & 3][..], &token].concat()
             }
             4 => [[7].as_slice(), &identity(MEMBERS[1 - who]).id().0, &identity(AWAY).id().0, script.take(32)].concat(),
             _ => {

@@ -26,6 +26,8 @@ fn an_idle_session_ends_and_costs_nothing_afterwards() {
                 | Event::Moved { .. }
                 | Event::Pong { .. }
                 | Event::Announce { .. }
+                | Event::OpenSockets { .. }
+                | Event::CloseSockets { .. }
                 | Event::Unreachable { .. } => None,
             });
             let (at, reason) = ends.next().expect("it ended");

@@ -60,6 +60,8 @@ mod roaming;
 #[cfg(test)]
 mod scale;
 #[cfg(test)]
+mod sprays;
+#[cfg(test)]
 mod theory;
 #[cfg(test)]
 mod three;

@@ -2,6 +2,9 @@
 //!
 //! It knows what RFC 4787 calls the behaviour of NATs, and no protocol. A packet gets from one side to the other if the sender knows (or guesses) a port of the receiver, and the
 //! receiver's filter takes what comes from the sender's port. Where each is certain, the two *must* meet; where one of them needs a guess, they *may*.
+//!
+//! Two of which one is symmetric and the other is not may also meet by trying many ports, if there is a relay by which they agree to it. That nearly always works, and soon; but who takes part must be seen by
+//! two others, and has one such search at a time, so that a busy host comes to it after others. `sprays` holds those that have all of it to more.
 
 use crate::nat::{Behaviour, Filtering, Mapping, Ports, Way};
 use crate::network::{INTERNET, RouterId, SegmentId};
@@ -71,6 +74,7 @@ pub(crate) fn reach(one: &Party, other: &Party, helpers: &[Party]) -> Reach {
     let serves = |helper: &&Party| one.can_greet(helper) && other.can_greet(helper);
     let is_introduced = helpers.iter().any(|helper| serves(&helper));
     let is_relayed = helpers.iter().filter(|helper| helper.relays).any(|helper| serves(&helper));
+    let ports_are_tried = is_introduced && matches!((&one.v4, &other.v4), (Some(near), Some(far)) if near.may_try(far));
     let families = [(&one.v4, &other.v4), (&one.v6, &other.v6)];
     let sides = families.into_iter().filter_map(|(one, other)| Some((one.as_ref()?, other.as_ref()?)));
     let chance = sides.map(|(near, far)| {
@@ -88,6 +92,7 @@ pub(crate) fn reach(one: &Party, other: &Party, helpers: &[Party]) -> Reach {
     match (chance.max().unwrap_or(Chance::No), is_relayed) {
         (Chance::Must, _) => Reach::Direct,
         (Chance::May, true) => Reach::DirectOrRelayed,
+        (Chance::No, true) if ports_are_tried => Reach::DirectOrRelayed,
         (Chance::May, false) => Reach::DirectOrNone,
         (Chance::No, true) => Reach::Relayed,
         (Chance::No, false) => Reach::None,
@@ -110,6 +115,13 @@ impl Side {
 
     fn is_blocked(&self) -> bool {
         self.ways.iter().any(|&(_, way)| way == Way::Blocked)
+    }
+
+    /// Whether the two may agree to try ports: exactly one has many, and they are not behind the same router.
+    fn may_try(&self, other: &Self) -> bool {
+        let is_shared = self.ways.iter().any(|(router, _)| other.ways.iter().any(|(far, _)| router == far));
+        let is_blocked = self.is_blocked() || other.is_blocked();
+        !is_shared && !is_blocked && self.traits().is_symmetric != other.traits().is_symmetric
     }
 
     /// All its routers taken together: the strictest counts.
@@ -224,15 +236,15 @@ mod tests {
         // EI mapping: whoever it is, its port is known.
         "DDD DDD DDD", //
         "DDD DDD DDD", //
-        "DDD RRR RRR",
+        "DDD MMM MMM",
         // AD mapping with random ports.
-        "DDR MMR MMR", //
-        "DDR MRR MRR", //
-        "DDR RRR RRR",
+        "DDM MMR MMR", //
+        "DDM MRR MRR", //
+        "DDM RRR RRR",
         // APD mapping with random ports.
-        "DDR MMR MMR", //
-        "DDR MRR MRR", //
-        "DDR RRR RRR",
+        "DDM MMR MMR", //
+        "DDM MRR MRR", //
+        "DDM RRR RRR",
     ];
 
     /// The same where new ports follow each other.
@@ -287,10 +299,11 @@ mod tests {
         let open = nat(EI, Filtering::EndpointIndependent, Ports::Preserving);
         let symmetric = nat(APD, Filtering::AddressAndPortDependent, Ports::Random);
         assert_eq!(between(&[home, open], &[home]), Reach::Direct);
-        assert_eq!(between(&[home, symmetric], &[home]), Reach::Relayed);
-        assert_eq!(between(&[symmetric, open], &[home]), Reach::Relayed);
+        assert_eq!(between(&[home, symmetric], &[home]), Reach::DirectOrRelayed);
+        assert_eq!(between(&[symmetric, open], &[home]), Reach::DirectOrRelayed);
         assert_eq!(between(&[open, symmetric], &[open]), Reach::Direct);
-        assert_eq!(between(&[symmetric], &[open, home]), Reach::Relayed, "filtered by the outer one");
+        assert_eq!(between(&[symmetric], &[open, home]), Reach::DirectOrRelayed, "filtered by the outer one");
+        assert_eq!(between(&[home, symmetric], &[symmetric, home]), Reach::Relayed, "both have many ports");
     }
 
     #[test]
@@ -298,9 +311,11 @@ mod tests {
         let home = nat(EI, Filtering::AddressAndPortDependent, Ports::Preserving);
         let counting = nat(APD, Filtering::AddressAndPortDependent, Ports::Sequential);
         let drawing = nat(EI, Filtering::EndpointIndependent, Ports::Random);
-        assert_eq!(between(&[counting], &[home]), Reach::DirectOrRelayed);
-        assert_eq!(between(&[counting, drawing], &[home]), Reach::Relayed);
-        assert_eq!(between(&[drawing, counting], &[home]), Reach::DirectOrRelayed, "inside it is one port");
+        let symmetric = nat(APD, Filtering::AddressAndPortDependent, Ports::Random);
+        assert_eq!(between(&[counting], &[symmetric]), Reach::DirectOrRelayed);
+        assert_eq!(between(&[counting, drawing], &[symmetric]), Reach::Relayed);
+        assert_eq!(between(&[drawing, counting], &[symmetric]), Reach::DirectOrRelayed, "inside it is one port");
+        assert_eq!(between(&[counting, drawing], &[home]), Reach::DirectOrRelayed, "ports are tried");
     }
 
     #[test]
@@ -352,7 +367,7 @@ mod tests {
                 assert_eq!(between(&[firewall], &[other]), between(&[equal], &[other]));
             }
         }
-        assert_eq!(between(&[Way::Firewall(Filtering::AddressAndPortDependent)], &[symmetric]), Reach::Relayed);
+        assert_eq!(between(&[Way::Firewall(Filtering::AddressAndPortDependent)], &[symmetric]), Reach::DirectOrRelayed);
         assert_eq!(between(&[Way::Open], &[symmetric]), Reach::Direct);
     }
 
@@ -365,7 +380,7 @@ mod tests {
         assert_eq!(reach(&home, &symmetric, &[]), Reach::None);
         assert_eq!(reach(&home, &symmetric, &[helper(false)]), Reach::None);
         assert_eq!(reach(&home, &counting, &[helper(false)]), Reach::DirectOrNone);
-        assert_eq!(reach(&home, &symmetric, &[helper(false), helper(true)]), Reach::Relayed);
+        assert_eq!(reach(&home, &symmetric, &[helper(false), helper(true)]), Reach::DirectOrRelayed);
         let blocked = party(4, &[Way::Blocked]);
         assert_eq!(reach(&home, &blocked, &[helper(true)]), Reach::None);
         assert_eq!(reach(&helper(true), &blocked, &[helper(true)]), Reach::None);

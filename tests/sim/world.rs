@@ -64,6 +64,10 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     /// Its other addresses, in the same network.
     pub(crate) more: Vec<SocketAddr>,
+    /// Its extra sockets: the port of each, by its number.
+    pub(crate) outlets: BTreeMap<u16, u16>,
+    /// It opens those that its node asks for.
+    pub(crate) has_descriptors: bool,
     /// The network that it is in.
     pub(crate) segment: SegmentId,
     families: Families,
@@ -104,7 +108,24 @@ impl Host {
     fn source_for(&self, link: Link) -> Option<SocketAddr> {
         let asked = self.addresses().find(|address| Some(address.ip()) == link.local);
         let fits = |address: &SocketAddr| address.is_ipv4() == link.remote.is_ipv4();
-        asked.filter(fits).or_else(|| self.addresses().find(fits))
+        let common = asked.filter(fits).or_else(|| self.addresses().find(fits))?;
+        match link.socket {
+            0 => Some(common),
+            number => self.outlets.get(&number).map(|port| SocketAddr::new(common.ip(), *port)),
+        }
+    }
+
+    /// The socket that has this port.
+    fn socket_at(&self, port: u16) -> u16 {
+        self.outlets.iter().find(|(_, own)| **own == port).map_or(0, |(number, _)| *number)
+    }
+
+    /// All places at which something reaches it.
+    fn places(&self) -> Vec<SocketAddr> {
+        let ports = self.outlets.values().copied();
+        let v4 = self.addresses().find(SocketAddr::is_ipv4);
+        let extra = ports.filter_map(|port| Some(SocketAddr::new(v4?.ip(), port)));
+        self.addresses().chain(extra).collect()
     }
 }
 
@@ -237,6 +258,8 @@ impl World {
         self.hosts.push(Host {
             address: addresses[0],
             more: addresses[1..].to_vec(),
+            outlets: BTreeMap::new(),
+            has_descriptors: true,
             segment,
             families,
             attached: Vec::new(),
@@ -299,7 +322,7 @@ impl World {
     /// Makes the addresses of a host known to the network.
     fn attach(&mut self, host: HostId) {
         let own = &mut self.hosts[host];
-        let addresses: Vec<_> = own.addresses().map(|address| (own.segment, address)).collect();
+        let addresses: Vec<_> = own.places().into_iter().map(|address| (own.segment, address)).collect();
         if own.attached == addresses {
             return;
         }
@@ -413,6 +436,7 @@ impl World {
     pub(crate) fn start_with(&mut self, host: HostId, config: NodeConfig) {
         let restarts = self.hosts[host].restarts;
         self.hosts[host].restarts += 1;
+        self.hosts[host].outlets.clear();
         let rng = Rng::from_number(self.seed.wrapping_mul(7_368_787) + host as u64 * 1_000 + restarts);
         self.attach(host);
         self.hosts[host].node = Some(Node::new(config, self.identity(host), rng, self.clock(host)));

@@ -28,11 +28,26 @@ pub struct Arrival {
 /// The receiving half of one socket.
 #[derive(Debug)]
 pub struct Receiver {
+    inlet: Inlet,
+    buffers: Buffers,
+}
+
+/// A socket that is received on, without room for what comes.
+#[derive(Debug)]
+pub(super) struct Inlet {
     socket: Arc<UdpSocket>,
     state: UdpSocketState,
-    /// Only the pages that datagrams have touched are resident.
-    buffers: Box<[u8]>,
     errors: u64,
+}
+
+/// Room for what one system call yields. Only the pages that datagrams have touched are resident.
+#[derive(Debug)]
+pub(super) struct Buffers(Box<[u8]>);
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self(vec![0; BATCH * BUFFER].into_boxed_slice())
+    }
 }
 
 impl Receiver {
@@ -41,23 +56,42 @@ impl Receiver {
     /// # Errors
     /// When the kernel refuses an option.
     pub fn new(socket: Arc<UdpSocket>) -> io::Result<Self> {
-        Ok(Self { state: prepare(&socket)?, socket, buffers: vec![0; BATCH * BUFFER].into_boxed_slice(), errors: 0 })
+        Ok(Self { inlet: Inlet::new(socket)?, buffers: Buffers::default() })
     }
 
     /// The socket, to wait for.
     pub fn socket(&self) -> &UdpSocket {
-        &self.socket
+        self.inlet.socket()
     }
 
     /// How often the kernel refused to hand datagrams over.
     pub fn errors(&self) -> u64 {
-        self.errors
+        self.inlet.errors
     }
 
     /// What one system call yields, datagram by datagram, in the order of arrival; nothing when there is none at present.
     pub fn receive(&mut self) -> (Arrival, impl Iterator<Item = (Link, &mut [u8])>) {
+        self.inlet.receive(&mut self.buffers)
+    }
+}
+
+impl Inlet {
+    /// As [`Receiver::new`].
+    pub(super) fn new(socket: Arc<UdpSocket>) -> io::Result<Self> {
+        Ok(Self { state: prepare(&socket)?, socket, errors: 0 })
+    }
+
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// As [`Receiver::receive`].
+    pub(super) fn receive<'buffers>(
+        &mut self,
+        buffers: &'buffers mut Buffers,
+    ) -> (Arrival, impl Iterator<Item = (Link, &'buffers mut [u8])> + use<'buffers>) {
         let mut metas = [RecvMeta::default(); BATCH];
-        let filled = match self.fill(&mut metas) {
+        let filled = match self.fill(buffers, &mut metas) {
             Ok(filled) => filled,
             Err(error) => {
                 // Want of memory, at worst: the next readiness tries again.
@@ -68,7 +102,7 @@ impl Receiver {
         let of_all = metas.iter().take(filled);
         let first = of_all.clone().find_map(|meta| meta.timestamp);
         let arrival = Arrival { first, bytes: of_all.map(|meta| meta.len).sum() };
-        let datagrams = self.buffers.chunks_exact_mut(BUFFER).zip(metas).take(filled).flat_map(|(buffer, meta)| {
+        let datagrams = buffers.0.chunks_exact_mut(BUFFER).zip(metas).take(filled).flat_map(|(buffer, meta)| {
             let link = link_of(&meta);
             // An empty datagram has a stride of 0 and no chunks.
             buffer[..meta.len.min(BUFFER)].chunks_mut(meta.stride.max(1)).map(move |datagram| (link, datagram))
@@ -76,8 +110,8 @@ impl Receiver {
         (arrival, datagrams)
     }
 
-    fn fill(&mut self, metas: &mut [RecvMeta; BATCH]) -> io::Result<usize> {
-        let mut rest = self.buffers.chunks_exact_mut(BUFFER);
+    fn fill(&self, buffers: &mut Buffers, metas: &mut [RecvMeta; BATCH]) -> io::Result<usize> {
+        let mut rest = buffers.0.chunks_exact_mut(BUFFER);
         let mut slices: [IoSliceMut<'_>; BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(rest.next().unwrap_or_default()));
         self.state.recv(UdpSockRef::from(&*self.socket), &mut slices, metas)

@@ -1,7 +1,9 @@
 //! Datagrams out: gathered per destination, one system call a batch.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
@@ -29,6 +31,8 @@ const MAX_REFUSALS: usize = 16;
 pub struct Sender {
     v4: Option<Outbox>,
     v6: Option<Outbox>,
+    /// Extra sockets, by the number that links name them by.
+    extra: BTreeMap<u16, Outbox>,
     slots: [Batch; SLOTS],
     /// The slot that makes room next when none is free.
     turn: usize,
@@ -71,10 +75,30 @@ impl Sender {
         Ok(Self {
             v4: v4.map(Outbox::new).transpose()?,
             v6: v6.map(Outbox::new).transpose()?,
+            extra: BTreeMap::new(),
             slots: std::array::from_fn(|_| Batch::new()),
             turn: 0,
             counters: SendCounters::default(),
         })
+    }
+
+    /// Sends on one more socket what names it.
+    ///
+    /// # Errors
+    /// When the kernel refuses an option.
+    pub(super) fn add_extra(&mut self, number: u16, socket: Arc<UdpSocket>) -> io::Result<()> {
+        self.extra.insert(number, Outbox::new(socket)?);
+        Ok(())
+    }
+
+    /// Sends no more on these, and drops what names them.
+    pub(super) fn remove_extra(&mut self, numbers: Range<u16>) {
+        self.extra.retain(|number, _| !numbers.contains(number));
+        for slot in 0..SLOTS {
+            if numbers.contains(&self.slots[slot].link.socket) {
+                self.flush_slot(slot);
+            }
+        }
     }
 
     /// What was sent and dropped so far.
@@ -84,14 +108,12 @@ impl Sender {
 
     /// Takes the destination and length of a datagram that the kernel refused because it is too large for the interface; of many, not all are told.
     pub fn take_too_big(&mut self) -> Option<(SocketAddr, usize)> {
-        [&mut self.v4, &mut self.v6].into_iter().flatten().find_map(|outbox| outbox.too_big.pop())
+        self.outboxes_mut().find_map(|outbox| outbox.too_big.pop())
     }
 
     /// Hands all batches to the kernel.
     pub fn flush(&mut self) {
-        for outbox in [&mut self.v4, &mut self.v6].into_iter().flatten() {
-            outbox.blocked = false;
-        }
+        self.outboxes_mut().for_each(|outbox| outbox.blocked = false);
         for slot in 0..SLOTS {
             self.flush_slot(slot);
         }
@@ -108,18 +130,31 @@ impl Sender {
     }
 
     fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
-        [&self.v4, &self.v6].into_iter().flatten()
+        [&self.v4, &self.v6].into_iter().flatten().chain(self.extra.values())
+    }
+
+    fn outboxes_mut(&mut self) -> impl Iterator<Item = &mut Outbox> {
+        [&mut self.v4, &mut self.v6].into_iter().flatten().chain(self.extra.values_mut())
+    }
+
+    /// What sends to `link`.
+    fn outbox(&self, link: Link) -> Option<&Outbox> {
+        match (link.socket, link.remote) {
+            (0, SocketAddr::V4(_)) => self.v4.as_ref(),
+            (0, SocketAddr::V6(_)) => self.v6.as_ref(),
+            (number, _) => self.extra.get(&number),
+        }
     }
 
     /// The slot whose batch takes `len` bytes more to `link`; everything of one codepoint to one destination goes through one slot, so it stays in order.
     fn slot_for(&mut self, link: Link, len: usize) -> Option<usize> {
-        let lane = |link: Link| (link.remote, link.class.dscp());
+        let lane = |link: Link| (link.remote, link.socket, link.class.dscp());
         let same = self.slots.iter().position(|batch| !batch.is_empty() && lane(batch.link) == lane(link));
         if let Some(slot) = same {
-            if !self.slots[slot].takes(link, len, self.segments_to(link.remote)) {
+            if !self.slots[slot].takes(link, len, self.segments_to(link)) {
                 self.flush_slot(slot);
             }
-            let takes = self.slots[slot].is_empty() || self.slots[slot].takes(link, len, self.segments_to(link.remote));
+            let takes = self.slots[slot].is_empty() || self.slots[slot].takes(link, len, self.segments_to(link));
             return takes.then_some(slot);
         }
         if let Some(slot) = self.slots.iter().position(Batch::is_empty) {
@@ -132,9 +167,8 @@ impl Sender {
     }
 
     /// How many datagrams the kernel cuts out of one batch.
-    fn segments_to(&self, remote: SocketAddr) -> usize {
-        let outbox = if remote.is_ipv4() { &self.v4 } else { &self.v6 };
-        outbox.as_ref().map_or(1, |outbox| outbox.segments)
+    fn segments_to(&self, link: Link) -> usize {
+        self.outbox(link).map_or(1, |outbox| outbox.segments)
     }
 
     fn flush_slot(&mut self, slot: usize) {
@@ -142,7 +176,11 @@ impl Sender {
         if batch.is_empty() {
             return;
         }
-        let outbox = if batch.link.remote.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        let outbox = match (batch.link.socket, batch.link.remote) {
+            (0, SocketAddr::V4(_)) => self.v4.as_mut(),
+            (0, SocketAddr::V6(_)) => self.v6.as_mut(),
+            (number, _) => self.extra.get_mut(&number),
+        };
         match outbox {
             None => self.counters.no_socket += batch.count as u64,
             Some(outbox) => {
@@ -166,7 +204,7 @@ impl Sender {
             self.counters.full += 1;
             return;
         };
-        if self.slots[slot].push(link, len, fill) && self.slots[slot].is_complete(self.segments_to(link.remote)) {
+        if self.slots[slot].push(link, len, fill) && self.slots[slot].is_complete(self.segments_to(link)) {
             self.flush_slot(slot);
         }
     }
@@ -632,7 +670,7 @@ mod tests {
             let received: Vec<Vec<u8>> = far.take(count.into()).into_iter().map(|(_, bytes)| bytes).collect();
             assert_eq!(received, (0..count).map(|number| vec![number; 50]).collect::<Vec<_>>());
             let expected = SendCounters { sent: 200, batches: 200, ..SendCounters::default() };
-            assert_eq!((sender.counters(), sender.segments_to(link.remote)), (expected, 1));
+            assert_eq!((sender.counters(), sender.segments_to(link)), (expected, 1));
         }
     }
 
@@ -647,7 +685,7 @@ mod tests {
             ip("route add unreachable 198.51.100.0/24");
             ip("route add prohibit 203.0.113.0/24");
             let mut sender = sender();
-            let v4_segments = sender.segments_to("192.0.2.2:1".parse().unwrap());
+            let v4_segments = sender.segments_to(Link::to("192.0.2.2:1".parse().unwrap()));
             for remote in ["198.51.100.1:9", "203.0.113.1:9", "8.8.8.8:9", "[2001:db8::1]:9"] {
                 send(&mut sender, Link::to(remote.parse().unwrap()), b"to nowhere");
             }
@@ -659,7 +697,11 @@ mod tests {
             assert_eq!(sender.counters(), expected);
             let refused: Vec<_> = std::iter::from_fn(|| sender.take_too_big()).collect();
             assert_eq!(refused, [("192.0.2.2:9".parse().unwrap(), 1228); 3]);
-            assert_eq!(sender.segments_to("192.0.2.2:1".parse().unwrap()), v4_segments, "not the device's fault");
+            assert_eq!(
+                sender.segments_to(Link::to("192.0.2.2:1".parse().unwrap())),
+                v4_segments,
+                "not the device's fault"
+            );
         });
     }
 
@@ -718,7 +760,7 @@ mod tests {
             }
             let counters = sender.counters();
             assert!(counters.full > 0 && counters.sent + counters.full == 50, "{counters:?}");
-            assert_eq!(sender.segments_to(link.remote), 1);
+            assert_eq!(sender.segments_to(link), 1);
         });
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Receiver, Sender};
 use crate::base::TrafficClass;
@@ -115,6 +115,15 @@ fn bind_pair(port: u16, mark: Option<u32>, shared: bool) -> Result<Pair, BindErr
 
 /// `None` if the host does not speak this version of IP.
 fn bind_one(address: SocketAddr, mark: Option<u32>, shared: bool) -> Result<Option<UdpSocket>, BindError> {
+    let socket = open(address, mark, shared)?;
+    Ok(socket.map(|socket| {
+        size_buffers(&SockRef::from(&socket));
+        socket.into()
+    }))
+}
+
+/// The same with buffers as the kernel has them.
+pub(super) fn open(address: SocketAddr, mark: Option<u32>, shared: bool) -> Result<Option<Socket>, BindError> {
     let failed = |what| move |error| BindError::Io { what, error };
     let socket = match Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)) {
         Ok(socket) => socket,
@@ -134,9 +143,8 @@ fn bind_one(address: SocketAddr, mark: Option<u32>, shared: bool) -> Result<Opti
             _ => BindError::Io { what: "mark datagrams", error },
         })?;
     }
-    size_buffers(&socket);
     match socket.bind(&address.into()) {
-        Ok(()) => Ok(Some(socket.into())),
+        Ok(()) => Ok(Some(socket)),
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRINUSE) => BindError::PortTaken { port: address.port() },
@@ -147,12 +155,12 @@ fn bind_one(address: SocketAddr, mark: Option<u32>, shared: bool) -> Result<Opti
 }
 
 /// Beyond the host's limits where the right to do so exists, else as far as they go.
-fn size_buffers(socket: &Socket) {
-    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+pub(super) fn size_buffers(socket: &SockRef<'_>) {
+    if setsockopt(&**socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
         // A smaller buffer costs throughput, not correctness.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     }
-    if setsockopt(socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
+    if setsockopt(&**socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
     }
 }

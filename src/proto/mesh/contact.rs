@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::MeshFrame;
 use super::seek::Seeking;
+use super::spraying::Attempts;
 use crate::base::{Link, PeerIndex};
 use crate::proto::bucket::{Bucket, Rate};
 use crate::proto::channel::parts::Reassembly;
@@ -72,6 +73,8 @@ pub(crate) struct Contact {
     pub(super) asked_to_knock: Option<Instant>,
     pub(super) knocked_for: Option<Instant>,
     pub(super) knocks: Bucket,
+    /// How searches at random ports went.
+    pub(super) spraying: Attempts,
     steps: VecDeque<(Instant, Step)>,
     /// Pings that the operator asked for.
     echoes: Vec<Echo>,

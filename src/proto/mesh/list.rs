@@ -182,8 +182,9 @@ impl Node {
             };
             entries.push(entry);
             if let Some(index) = index.filter(|_| entry.connected) {
-                let further = self.places(index, from);
-                entries.extend(further.into_iter().skip(1).map(|address| Entry { address, claimed: true, ..entry }));
+                let seen = self.seen_at(index);
+                let further = self.places(index, from).into_iter().skip(1);
+                entries.extend(further.map(|address| Entry { address, claimed: !seen.contains(&address), ..entry }));
             }
         }
         let bytes = encode_entries(entries.get(..PAGE).unwrap_or(&entries));
@@ -218,7 +219,14 @@ impl Node {
         }
         let nonce = peer.contact_mut().map_or([0; 16], |contact| contact.last_nonce());
         let address = self.places(index, towards).first().copied().unwrap_or(NOWHERE);
-        Some(Entry { id, address, connected: nonce != [0; 16], relays, claimed: false, nonce })
+        let claimed = address != NOWHERE && !self.seen_at(index).contains(&address);
+        Some(Entry { id, address, connected: nonce != [0; 16], relays, claimed, nonce })
+    }
+
+    /// Where this node sees a member itself.
+    fn seen_at(&mut self, index: PeerIndex) -> Vec<SocketAddr> {
+        let Some(session) = self.peers.get_mut(index).and_then(Peer::mesh_session) else { return Vec::new() };
+        [vec![session.path.remote()], session.path.alive_besides()].concat()
     }
 
     /// Where a member is, for another one: where it is heard, then where it says that it is. Addresses of a private network are for those who are in it, too, or behind the same router.
@@ -273,6 +281,9 @@ impl Node {
                     peer.contact().on_address(entry.address);
                 }
             }
+            if found && entry.connected && !entry.claimed {
+                self.on_seen_at(from, index, entry.address);
+            }
             if found && answers.last().is_none_or(|(last, _)| *last != index) {
                 answers.push((index, entry.connected));
             }
@@ -280,6 +291,7 @@ impl Node {
         // When all addresses are known: the request that follows opens the way to each.
         for (index, connected) in answers {
             self.on_found(now, from, index, connected);
+            self.on_located(now, from, index);
         }
         // Only standing peers are asked; a list that nobody asked for sets no timer.
         let asked = self.peers.get_mut(from).filter(|peer| peer.is_standing() && !found);

@@ -7,6 +7,9 @@
 //! | `seek` | the one who wants to reach somebody |
 //! | `introduce` | the introducer between two others |
 //! | `answer` | the one who is to be reached |
+//! | `spray` | one end of a search at random ports |
+//! | `spraying` | one that begins such searches, and takes part in those of others |
+//! | `outlets` | one that has extra sockets for it |
 //! | `relay` | one that forwards, or that is reached through one who does |
 //! | `standing` | one that keeps a few sessions, to be found |
 //! | `measure` | one that measures the NAT in front of it |
@@ -23,9 +26,12 @@ mod frame;
 mod introduce;
 mod list;
 mod measure;
+mod outlets;
 mod predict;
 mod relay;
 mod seek;
+mod spray;
+mod spraying;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -97,6 +103,7 @@ pub(crate) struct Mesh {
     announced_at: Option<Instant>,
     measuring: measure::Measuring,
     echoes: assist::Echoes,
+    spraying: spraying::Spraying,
 }
 
 /// A ping with this token opens the way to or from `peer`.
@@ -141,6 +148,7 @@ impl Mesh {
             announced_at: None,
             measuring: measure::Measuring::default(),
             echoes: assist::Echoes::default(),
+            spraying: spraying::Spraying::default(),
         }
     }
 
@@ -173,8 +181,10 @@ impl Mesh {
     /// When [`Node::tend_mesh`] has something to do.
     pub(super) fn deadline(&self) -> Instant {
         let forwarded = self.forwarded.front().map(|forwarded| forwarded.until);
-        [forwarded, self.choose_at, self.announce_at, self.tell_at, self.measuring.deadline(), self.echoes.deadline()]
+        let measured = [self.measuring.deadline(), self.echoes.deadline(), self.spraying.deadline()];
+        [forwarded, self.choose_at, self.announce_at, self.tell_at]
             .into_iter()
+            .chain(measured)
             .flatten()
             .fold(self.rotate_at, Instant::min)
     }
@@ -248,6 +258,7 @@ impl Node {
         self.tend_standing(now);
         self.send_echoes(now);
         self.tend_measuring(now);
+        self.tend_spraying(now);
     }
 
     /// What is due for one peer: seeking it, answering it, telling it, asking it.
@@ -256,6 +267,7 @@ impl Node {
         self.ask_for_list(now, index);
         self.pursue(now, index);
         self.repeat_answer(now, index);
+        self.consider_spraying(now, index);
         if let Some(parts) =
             self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.parts.as_mut())
         {
@@ -339,6 +351,10 @@ impl Node {
             }
             Ok(Record::About { flags, nonce, seen }) => self.on_about(now, from, flags, *nonce, seen),
             Ok(Record::Candidates(candidates)) => self.on_candidates(now, from, candidates),
+            Ok(Record::Spray { state, token }) => {
+                let result = self.on_spray(now, from, state, token);
+                self.count(from, result);
+            }
             Ok(Record::Knock { state, token, besides }) => {
                 let result = self.on_knock(now, from, state, token, besides);
                 self.count(from, result);

@@ -53,7 +53,7 @@ const PUNCHES: [Duration; 6] = [
     Duration::from_millis(2000),
 ];
 /// Far enough to leave the own NAT and that of a carrier, and not far enough to meet the other's: one that sees an unexpected packet first may move the mapping elsewhere.
-const NEAR_HOPS: u8 = 3;
+pub(super) const NEAR_HOPS: u8 = 3;
 /// After the first introduction was accepted, how long the others may take.
 const SETTLE: Duration = Duration::from_secs(4);
 /// Keys that are kept besides.

@@ -150,6 +150,7 @@ impl Node {
         self.mesh.announce_at = Some(now);
         self.mesh.observed.clear();
         self.forget_measured(now);
+        self.abandon_spraying(now);
         for index in self.peers.connected() {
             if let Some(peer) = self.peers.get_mut(index) {
                 peer.sessions.iter_mut().for_each(|session| session.path.on_network_changed(now));

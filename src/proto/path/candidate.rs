@@ -84,6 +84,11 @@ impl Candidate {
         self.unanswered == OVER
     }
 
+    /// Pings go there, or will before long: it was not given up twice.
+    pub(super) fn may_come_back(&self) -> bool {
+        !self.is_over() && self.failures < 2
+    }
+
     /// Only packets have come from there, and pings ask whether the peer is there.
     pub(super) fn is_asked(&self, now: Instant) -> bool {
         let is_due = self.unanswered > 0 || self.next_at.is_some_and(|at| at <= now);

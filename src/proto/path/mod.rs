@@ -115,12 +115,12 @@ impl Paths {
 
     /// Whether it is a candidate already.
     pub(crate) fn knows(&self, address: SocketAddr) -> bool {
-        self.candidates.iter().any(|known| known.link.remote == address)
+        self.candidates.iter().any(|known| known.link.is_same_way(Link::to(address)))
     }
 
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
-        if let Some(known) = self.candidates.iter_mut().find(|known| known.link.remote == link.remote) {
+        if let Some(known) = self.candidates.iter_mut().find(|known| known.link.is_same_way(link)) {
             // Asked a moment ago, it is not asked again for every packet.
             let soon = known.next_at.is_some_and(|at| at <= now + GRACE);
             if !known.proven && !soon && known.answered.is_none() {
@@ -140,7 +140,7 @@ impl Paths {
     /// Something came from there that may be the peer's. False if enough such addresses are being asked: whoever copies packets and sends them on from many places has few of them asked at a
     /// time.
     pub(crate) fn hear(&mut self, now: Instant, link: Link) -> bool {
-        let known = self.candidates.iter().find(|known| known.link.remote == link.remote);
+        let known = self.candidates.iter().find(|known| known.link.is_same_way(link));
         let is_asked = known.is_some_and(|known| known.is_asked(now));
         let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
         let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
@@ -157,7 +157,7 @@ impl Paths {
         if self.tentative {
             return self.settle_at(now, link);
         }
-        let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
+        let position = self.candidates.iter().position(|known| known.link.is_same_way(link));
         if let Some(known) = position.and_then(|position| self.candidates.get_mut(position)) {
             known.heard = Some(now);
             if position == Some(0) {
@@ -175,7 +175,7 @@ impl Paths {
 
     /// The peer pings from `link`, so it holds that for a way. Pings of several addresses leave together, and the road mixes them: whether it was the last packet says nothing.
     pub(crate) fn on_ping(&mut self, now: Instant, link: Link) {
-        if !self.tentative && link.remote != self.remote() {
+        if !self.tentative && !link.is_same_way(self.link()) {
             self.on_elsewhere(now, link, false);
         }
     }
@@ -210,7 +210,7 @@ impl Paths {
 
     /// The peer is at `link`, where it was heard. True if it was not expected there.
     fn settle_at(&mut self, now: Instant, link: Link) -> bool {
-        let position = self.candidates.iter().position(|known| known.link.remote == link.remote);
+        let position = self.candidates.iter().position(|known| known.link.is_same_way(link));
         let elsewhere = position != Some(0);
         if elsewhere {
             let found = match position {
@@ -241,7 +241,7 @@ impl Paths {
         let was_proven = known.proven;
         known.on_answer(now, cookie, is_full);
         self.news |= known.proven && !was_proven;
-        if known.link.remote == link.remote && (position > 0 || known.link.local.is_some()) {
+        if known.link.is_same_way(link) && (position > 0 || known.link.local.is_some()) {
             known.link.local = link.local;
         }
         known.next_at = if known.proven { upkeep_of(upkeep, position).map(|wait| now + wait) } else { Some(now) };
@@ -404,6 +404,18 @@ impl Paths {
     pub(crate) fn alive_besides(&self) -> Vec<SocketAddr> {
         let besides = self.candidates.iter().skip(1).filter(|known| known.proven && !known.is_relayed());
         besides.map(|known| known.link.remote).collect()
+    }
+
+    /// The extra sockets that candidates need: those that are proven, or were given up no more than once.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = u16> {
+        let needed = |known: &&Candidate| known.link.socket != 0 && (known.proven || known.may_come_back());
+        self.candidates.iter().filter(needed).map(|known| known.link.socket)
+    }
+
+    /// Whether the peer was heard directly from this address, whatever the port, since `since`: then pings are on their way there.
+    pub(crate) fn is_heard_at(&self, now: Instant, ip: IpAddr, since: Instant) -> bool {
+        let heard = |known: &Candidate| known.heard.is_some_and(|at| at >= since) || known.is_asked(now);
+        self.candidates.iter().any(|known| known.link.remote.ip() == ip && heard(known))
     }
 
     /// Round trip of the primary, as pings have measured it.

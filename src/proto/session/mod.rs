@@ -280,6 +280,7 @@ impl Session {
             | Record::Find(_)
             | Record::About { .. }
             | Record::Candidates(_)
+            | Record::Spray { .. }
             | Record::Knock { .. }
             | Record::KnockFor { .. }
             | Record::EchoAfter { .. }

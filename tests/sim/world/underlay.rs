@@ -133,11 +133,12 @@ impl World {
             arrivals.push((host, Datagram { from, to, class, bytes: bytes.clone() }));
         }
         let now = self.clock(host);
+        let socket = self.hosts[host].socket_at(to.port());
         let Some(node) = &mut self.hosts[host].node else {
             return Ok(());
         };
         let (mut tx, mut tun) = (Outbox::default(), Inbox::default());
-        let link = Link::new(Some(to.ip()), from).bearing(class);
+        let link = Link::new(Some(to.ip()), from).bearing(class).through(socket);
         let result = node.handle_datagram(now, link, &mut bytes, &mut tx, &mut tun);
         self.post(host, tx);
         self.check_inbox(host, tun);
@@ -174,6 +175,7 @@ impl World {
             if let Event::Announce { datagram } = event {
                 self.announce(host, &datagram);
             }
+            self.set_outlets(host, event);
             self.hosts[host].events.push((elapsed, event));
             if self.trace {
                 println!("{elapsed:?} host {host}: {event:?}");
@@ -186,6 +188,28 @@ impl World {
                 self.lookups.insert((self.now + LOOKUP, self.counter), (host, other));
             }
         }
+    }
+
+    /// What the shell does when the node wants sockets, or wants them no more.
+    fn set_outlets(&mut self, host: HostId, event: Event) {
+        let Host { outlets, has_descriptors, .. } = &mut self.hosts[host];
+        match event {
+            Event::OpenSockets { .. } if !*has_descriptors => return,
+            Event::OpenSockets { first, count } => {
+                outlets.extend((first..first + count).map(|number| (number, 32_768 + number % 28_000)));
+            }
+            Event::CloseSockets { first, count } => {
+                outlets.retain(|number, _| !(first..first + count).contains(number))
+            }
+            Event::Resolve { .. }
+            | Event::Connected { .. }
+            | Event::Disconnected { .. }
+            | Event::Moved { .. }
+            | Event::Pong { .. }
+            | Event::Announce { .. }
+            | Event::Unreachable { .. } => return,
+        }
+        self.attach(host);
     }
 
     /// Multicast: to all others of the LAN, in each family that both have.
@@ -213,6 +237,10 @@ impl World {
     /// Sends a datagram from one of the addresses of a host, as its node would.
     pub(crate) fn send_datagram(&mut self, host: HostId, link: Link, bytes: Vec<u8>) {
         let source = self.hosts[host].source_for(link);
+        if source.is_none() && link.socket != 0 {
+            // Closed, or never opened.
+            return;
+        }
         let (from, to) = (source.unwrap_or(self.hosts[host].address), link.remote);
         self.sent[host].0 += 1;
         self.sent[host].1 += bytes.len() as u64;
