@@ -67,13 +67,13 @@ fn advice(netcheck: &Netcheck) -> String {
         }
         (Some(true), Some(true), _) => "an open NAT: direct paths to all members that can send".to_owned(),
         (Some(true), _, _) => {
-            format!("a NAT that keeps its port: direct paths to all members but some behind a symmetric NAT; {relay}")
+            format!("a NAT that keeps its port: direct paths to all members, after some seconds to those behind a symmetric NAT; {relay}")
         }
         (Some(false), _, Some(step)) => format!(
-            "a symmetric NAT that counts its ports in steps of {step}: direct paths to members without such a NAT, and often to others; {HELP}; {relay}"
+            "a symmetric NAT that counts its ports in steps of {step}: direct paths to members without such a NAT; {HELP}; {relay}"
         ),
         (Some(false), _, None) => format!(
-            "a symmetric NAT: direct paths only to members that have a public address, a forwarded port or an open NAT; {HELP}; {relay}"
+            "a symmetric NAT: direct paths to members without such a NAT, to some of them after some seconds; {HELP}; {relay}"
         ),
     }
 }
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(told.observed[1], Observed { by: "d".to_owned(), address: address("198.51.100.7:4003") });
         assert_eq!(
             told.advice,
-            "a symmetric NAT: direct paths only to members that have a public address, a forwarded port or an open NAT; \
+            "a symmetric NAT: direct paths to members without such a NAT, to some of them after some seconds; \
              enable port mapping (PCP, NAT-PMP or UPnP) on the router, or forward a UDP port to the node; \
              for all others the mesh needs a member that relays"
         );

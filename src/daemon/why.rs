@@ -174,10 +174,10 @@ impl Case<'_> {
                 "Both nodes are behind NATs that give each destination another port (symmetric), so neither knows where the other can be reached, and no direct path comes about"
             }
             (true, false) => {
-                "The NAT of this node gives each destination another port (symmetric), so a direct path needs a peer that lets such packets in"
+                "The NAT of this node gives each destination another port (symmetric), so a direct path has to be found by trying many, which takes some seconds and needs two introducers on either side"
             }
             (false, true) => {
-                "The NAT of the peer gives each destination another port (symmetric), so this node does not know where to send"
+                "The NAT of the peer gives each destination another port (symmetric), so a direct path has to be found by trying many, which takes some seconds and needs two introducers on either side"
             }
             (false, false) => "No direct path has answered so far",
         };

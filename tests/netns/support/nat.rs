@@ -108,15 +108,12 @@ impl Nat {
     /// Whether two hosts behind such routers can send to each other without a third.
     pub fn can_reach(self, other: Self) -> bool {
         let blocked = self == Self::Blocked || other == Self::Blocked;
-        !blocked && !self.hides_from(other) && !other.hides_from(self)
+        !blocked && !(self.has_many_ports() && other.has_many_ports())
     }
 
-    /// The port that sends to the other is known to nobody, and the other's router would have to let it in. One that counts can be foretold, but not from both sides.
-    fn hides_from(self, other: Self) -> bool {
-        let is_foretold = self == Self::Sequential && other.mapping() == Mapping::EndpointIndependent;
+    /// The port that sends to the other is known to nobody. It can be found by trying, if the other always sends from the same.
+    pub fn has_many_ports(self) -> bool {
         self.mapping() == Mapping::AddressAndPortDependent
-            && other.filtering() == Filtering::AddressAndPortDependent
-            && !is_foretold
     }
 
     /// The rules of a router with interfaces `wan` and `lan`, of which the former has the address `outside`. With `hairpin`, what those inside send to an outer
