@@ -82,6 +82,12 @@ impl Attempts {
     fn may_begin(&self, now: Instant) -> bool {
         self.not_before.is_none_or(|at| now >= at)
     }
+
+    fn on_over(&mut self, now: Instant, found: bool, has_failed: bool) {
+        let wait = AFTER_FAILURES.get(self.failures).or(AFTER_FAILURES.last()).copied().unwrap_or(AGAIN);
+        self.not_before = Some(now + if has_failed { wait } else { AGAIN });
+        self.failures = if found { 0 } else { self.failures + usize::from(has_failed) };
+    }
 }
 
 impl super::Mesh {
@@ -127,12 +133,12 @@ impl Node {
     /// A new session goes on with the sockets that have led to the peer before.
     fn offer_outlets(&mut self, now: Instant, index: PeerIndex, serial: Serial) {
         let Some(peer) = self.peers.get_mut(index) else { return };
-        let addresses: Vec<SocketAddr> = peer.greetable().into_iter().filter(SocketAddr::is_ipv4).take(1).collect();
-        let Some(session) = peer.session_mut(serial) else { return };
         for kept in self.mesh.spraying.outlets.of(index).filter(|kept| kept.session != serial) {
             kept.session = serial;
-            for address in &addresses {
-                session.path.add(now, Link::to(*address).through(kept.socket), CandidateKind::Heard);
+            // Where it was last.
+            let last = peer.greetable().into_iter().find(SocketAddr::is_ipv4);
+            if let (Some(address), Some(session)) = (last, peer.session_mut(serial)) {
+                session.path.add(now, Link::to(address).through(kept.socket), CandidateKind::Heard);
             }
         }
     }
@@ -339,14 +345,12 @@ impl Node {
             }
         }
         let Some(contact) = self.peers.get_mut(*index).and_then(Peer::contact_mut) else { return };
-        let attempts = &mut contact.spraying;
-        let wait = AFTER_FAILURES.get(attempts.failures).or(AFTER_FAILURES.last()).copied().unwrap_or(AGAIN);
-        attempts.not_before = Some(now + if found { AGAIN } else { wait });
-        attempts.failures = if found { 0 } else { attempts.failures + 1 };
+        let has_failed = !found && spray.sent > 0;
+        contact.spraying.on_over(now, found, has_failed);
         if spray.sent > 0 {
             contact.step(now, Step::Sprayed { datagrams: spray.sent, found });
-            self.mesh.spraying.rests_until = (!found).then_some(now + REST);
         }
+        self.mesh.spraying.rests_until = has_failed.then_some(now + REST);
     }
 
     /// Closes `count` sockets from `first` on but those that are kept, which are in order.

@@ -6,6 +6,7 @@ use super::*;
 use crate::crypto::keys::IdentitySecret;
 use crate::crypto::mesh::Introduced;
 use crate::proto::command::{NodeConfig, PeerConfig};
+use crate::proto::event::Event;
 use crate::proto::hop;
 use crate::proto::tests::pair::{Pair, Side, address, config, packet};
 use crate::wire::member::{Candidates, Entry, FOUND, MORE, Source, encode_candidates, encode_entries};
@@ -198,4 +199,20 @@ fn the_relayed_hops_of_two_relays_are_two_neighbourhoods() {
     assert_ne!(prefix(1), prefix(2), "floods through one relay must not use up the allowance of the other");
     assert_eq!(hop::through(hop::relayed(PeerIndex(0x0102_0304), 9)), Some((PeerIndex(0x0102_0304), 9)));
     assert_eq!(hop::through(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 1)), None);
+}
+
+/// What a member may have this node do by asking for ports to be tried, if it is not as it says.
+#[test]
+fn a_search_that_is_asked_for_where_there_is_no_need_is_refused_and_answers_to_none_count_for_nothing() {
+    use crate::wire::record::SprayState;
+    let mut pair = members(&[Side::A]);
+    let now = pair.now;
+    let mut say = |state| pair.b.node.on_spray(now, A, state, &[7; 32]);
+    assert_eq!(say(SprayState::Asked), Err(Dropped::Ignored), "the session is direct, and who knows what NAT there is");
+    assert_eq!(say(SprayState::Agreed), Err(Dropped::Unexpected));
+    assert_eq!(say(SprayState::Refused), Err(Dropped::Unexpected));
+    assert_eq!(pair.b.node.on_spray(now, PeerIndex(9), SprayState::Asked, &[7; 32]), Err(Dropped::UnknownPeer));
+    assert!(!pair.b.node.on_sprayed(now, Link::to(somewhere(1)), &[7; 32]), "nothing is waited for");
+    assert!(std::iter::from_fn(|| pair.b.node.poll_event()).all(|event| !matches!(event, Event::OpenSockets { .. })));
+    assert_eq!(pair.astray(), 0);
 }

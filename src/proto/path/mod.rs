@@ -11,6 +11,7 @@
 //! - Whoever copies packets and sends them on from elsewhere makes one address be pinged, and moves nothing. Whoever relays pings and answers, too, is a path like any other: he sees ciphertext only.
 
 mod candidate;
+mod extra;
 #[cfg(test)]
 mod tests;
 
@@ -404,18 +405,6 @@ impl Paths {
     pub(crate) fn alive_besides(&self) -> Vec<SocketAddr> {
         let besides = self.candidates.iter().skip(1).filter(|known| known.proven && !known.is_relayed());
         besides.map(|known| known.link.remote).collect()
-    }
-
-    /// The extra sockets that candidates need: those that are proven, or were given up no more than once.
-    pub(crate) fn sockets(&self) -> impl Iterator<Item = u16> {
-        let needed = |known: &&Candidate| known.link.socket != 0 && (known.proven || known.may_come_back());
-        self.candidates.iter().filter(needed).map(|known| known.link.socket)
-    }
-
-    /// Whether the peer was heard directly from this address, whatever the port, since `since`: then pings are on their way there.
-    pub(crate) fn is_heard_at(&self, now: Instant, ip: IpAddr, since: Instant) -> bool {
-        let heard = |known: &Candidate| known.heard.is_some_and(|at| at >= since) || known.is_asked(now);
-        self.candidates.iter().any(|known| known.link.remote.ip() == ip && heard(known))
     }
 
     /// Round trip of the primary, as pings have measured it.

@@ -304,3 +304,38 @@ fn a_peer_that_names_addresses_without_end_has_few_of_them_pinged() {
     peer.run(1_000);
     assert_eq!(peer.pings.len(), 15 * 4);
 }
+
+#[test]
+fn one_address_through_two_sockets_is_two_ways_and_a_socket_is_needed_until_its_way_was_given_up() {
+    let start = crate::proto::tests::start();
+    let mut rng = Rng::from_number(1);
+    let mut paths = Paths::new(start, relayed());
+    for link in [link(1), link(1).through(7), link(1).through(8), link(1).through(7)] {
+        paths.add(start, link, CandidateKind::Heard);
+    }
+    let mut pings: Vec<PathPing> = std::iter::from_fn(|| paths.poll_ping(start, &mut rng)).collect();
+    assert_eq!(pings.iter().map(|ping| ping.link.socket).collect::<Vec<_>>(), [0, 7, 8], "each is asked for itself");
+    assert_eq!(paths.sockets().collect::<Vec<_>>(), [7, 8]);
+    assert!(paths.knows(link(1).remote) && !paths.knows(link(2).remote));
+    // One answers, then in full size as well; the others never do.
+    let ping = pings.remove(1);
+    let mut now = start + MS * 20;
+    assert_eq!(paths.on_answer(now, ping.link, &ping.cookie, false), Some(None));
+    assert!(paths.is_heard_at(now, ping.link.remote.ip(), start));
+    assert!(!paths.is_heard_at(now, relayed().remote.ip(), now + MS));
+    while paths.is_relayed() {
+        now += MS;
+        while let Some(ping) = paths.poll_ping(now, &mut rng) {
+            if ping.link.socket == 7 {
+                paths.on_answer(now, ping.link, &ping.cookie, ping.full);
+            }
+        }
+        assert!(now < start + MS * 1000);
+    }
+    assert_eq!(paths.link(), link(1).through(7));
+    for _ in 0..600 {
+        now += MS * 100;
+        while paths.poll_ping(now, &mut rng).is_some() {}
+    }
+    assert!(!paths.sockets().any(|socket| socket == 8), "given up");
+}
