@@ -23,6 +23,12 @@ table inet filter {
   chain postrouting_miniupnpd { }
 }";
 
+/// PCP (version 2) has replaced NAT-PMP (version 0) on the same port: a router that has never heard of it.
+const NO_PCP: &str = "
+table inet older {
+  chain input { type filter hook input priority -10; udp dport 5351 @th,64,8 2 counter drop; }
+}";
+
 /// A router between node a and node b. Fields are dropped in this order.
 struct Router {
     daemon: Child,
@@ -90,15 +96,17 @@ impl Drop for Router {
 }
 
 /// Node b calls first, at the address of the router, and reaches node a behind it as long as a runs.
-fn a_node_is_reached_through_its_router(options: &str) {
+fn a_node_is_reached_through_its_router(options: &str, rules: &str) {
     let Some(lab) = (Setup { programs: &["miniupnpd"], ..Setup::default() }).build() else { return };
     let (a, b) = lab.pair();
     let router = Router::between(&lab, options);
+    router.host.rules(rules);
     a.forget_endpoints();
     b.change_configuration(|text| text.replace("192.0.2.1", &format!("{OUTSIDE}.1")));
     a.change_configuration(|text| text + "[nat]\nport_mapping = true\n");
     a.start();
     eventually(seconds(20), "the router forwards the port", || router.forwards());
+    assert!(!router.host.run("nft list ruleset").contains("packets 0 "), "every rule that counts was met");
     // Not before: the kernel of the router remembers for half a minute that packets of this flow went nowhere.
     b.start();
     eventually(seconds(20), "b reaches a", || b.reaches(a.v4()));
@@ -110,10 +118,15 @@ fn a_node_is_reached_through_its_router(options: &str) {
 
 #[test]
 fn a_port_is_mapped_by_pcp_and_taken_back() {
-    a_node_is_reached_through_its_router("enable_upnp=no\nenable_natpmp=yes");
+    a_node_is_reached_through_its_router("enable_upnp=no\nenable_natpmp=yes", "");
+}
+
+#[test]
+fn a_port_is_mapped_by_nat_pmp_and_taken_back() {
+    a_node_is_reached_through_its_router("enable_upnp=no\nenable_natpmp=yes", NO_PCP);
 }
 
 #[test]
 fn a_port_is_mapped_by_upnp_and_taken_back() {
-    a_node_is_reached_through_its_router("enable_upnp=yes\nenable_natpmp=no");
+    a_node_is_reached_through_its_router("enable_upnp=yes\nenable_natpmp=no", "");
 }

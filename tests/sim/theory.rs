@@ -69,14 +69,16 @@ enum Chance {
     Must,
 }
 
-/// How two hosts can reach each other with the help of these others.
-pub(crate) fn reach(one: &Party, other: &Party, helpers: &[Party]) -> Reach {
+/// How two hosts can reach each other, where these others are members as well.
+pub(crate) fn reach(one: &Party, other: &Party, others: &[Party]) -> Reach {
     let serves = |helper: &&Party| one.can_greet(helper) && other.can_greet(helper);
-    let is_introduced = helpers.iter().any(|helper| serves(&helper));
-    let is_relayed = helpers.iter().filter(|helper| helper.relays).any(|helper| serves(&helper));
+    let is_introduced = others.iter().any(|helper| serves(&helper));
+    let is_relayed = others.iter().filter(|helper| helper.relays).any(|helper| serves(&helper));
     let ports_are_tried = is_introduced && matches!((&one.v4, &other.v4), (Some(near), Some(far)) if near.may_try(far));
     let families = [(&one.v4, &other.v4), (&one.v6, &other.v6)];
     let sides = families.into_iter().filter_map(|(one, other)| Some((one.as_ref()?, other.as_ref()?)));
+    // Who has the same outer address as `far` meets the same port of a NAT whose mapping depends on the address.
+    let has_like = |far: &Side| others.iter().filter_map(|other| other.v4.as_ref()).any(|other| other.is_seen_as(far));
     let chance = sides.map(|(near, far)| {
         if near.is_neighbour(far) {
             // They hear each other's announcements.
@@ -84,7 +86,7 @@ pub(crate) fn reach(one: &Party, other: &Party, helpers: &[Party]) -> Reach {
         } else if other.is_known && !near.is_blocked() || one.is_known && !far.is_blocked() {
             Chance::Must
         } else if is_introduced {
-            meet(near, far)
+            meet((near, has_like(near)), (far, has_like(far)))
         } else {
             Chance::No
         }
@@ -113,6 +115,15 @@ impl Side {
         self.segment == other.segment && self.segment != INTERNET
     }
 
+    /// Whether both have the same address in the Internet.
+    fn is_seen_as(&self, other: &Self) -> bool {
+        let outermost = |side: &Self| match side.ways.last() {
+            Some(&(router, Way::Nat(_))) => Some(router),
+            Some((_, Way::Open | Way::Firewall(_) | Way::Blocked)) | None => None,
+        };
+        outermost(self).is_some_and(|router| outermost(other) == Some(router))
+    }
+
     fn is_blocked(&self) -> bool {
         self.ways.iter().any(|&(_, way)| way == Way::Blocked)
     }
@@ -121,19 +132,31 @@ impl Side {
     fn may_try(&self, other: &Self) -> bool {
         let is_shared = self.ways.iter().any(|(router, _)| other.ways.iter().any(|(far, _)| router == far));
         let is_blocked = self.is_blocked() || other.is_blocked();
-        !is_shared && !is_blocked && self.traits().is_symmetric != other.traits().is_symmetric
+        !is_shared && !is_blocked && self.traits(false).is_symmetric != other.traits(false).is_symmetric
     }
 
-    /// All its routers taken together: the strictest counts.
-    fn traits(&self) -> Traits {
-        let mut traits =
-            Traits { is_symmetric: false, filtering: Filtering::EndpointIndependent, is_predictable: true };
+    /// All its routers taken together: the strictest counts. A port that a witness tells is as good as guessed.
+    fn traits(&self, has_witness: bool) -> Traits {
+        let mut traits = Traits {
+            is_symmetric: false,
+            filtering_where_seen: Filtering::EndpointIndependent,
+            has_witness,
+            filtering: Filtering::EndpointIndependent,
+            is_predictable: true,
+        };
+        let depends_on_port =
+            |way| matches!(way, Way::Nat(behaviour) if behaviour.mapping == Mapping::AddressAndPortDependent);
+        let is_told = has_witness && !self.ways.iter().any(|&(_, way)| depends_on_port(way));
         for &(_, way) in &self.ways {
             match way {
                 Way::Nat(Behaviour { mapping, filtering, ports, .. }) => {
                     traits.filtering = traits.filtering.max(filtering);
                     // Towards a peer that is no introducer, a mapping that depends on the address is as unknown as one that depends on the port, too.
                     traits.is_symmetric |= mapping != Mapping::EndpointIndependent;
+                    // Inside of the first such router, it is one port for all.
+                    if traits.is_symmetric {
+                        traits.filtering_where_seen = traits.filtering_where_seen.max(filtering);
+                    }
                     // A new port inside of this router is a new one outside: whoever hands that out decides whether it can be guessed.
                     if traits.is_symmetric {
                         traits.is_predictable = match ports {
@@ -147,6 +170,7 @@ impl Side {
                 Way::Open | Way::Blocked => {}
             }
         }
+        traits.is_predictable |= is_told;
         traits
     }
 }
@@ -156,13 +180,17 @@ impl Side {
 struct Traits {
     /// The port that introducers see is not the one that others see.
     is_symmetric: bool,
+    /// What decides who may send to the port that another member sees, as far in as where there is one port for all.
+    filtering_where_seen: Filtering,
+    /// Some member has the outer address of the other side: what depends on the address only is for it as for the other side.
+    has_witness: bool,
     filtering: Filtering,
     /// Of a symmetric one: the next port can be guessed.
     is_predictable: bool,
 }
 
-/// Two sides that were introduced to each other and are no neighbours.
-fn meet(one: &Side, other: &Side) -> Chance {
+/// Two sides that were introduced to each other and are no neighbours; with each, whether some third member has its outer address.
+fn meet((one, one_has_like): (&Side, bool), (other, other_has_like): (&Side, bool)) -> Chance {
     if one.is_blocked() || other.is_blocked() {
         return Chance::No;
     }
@@ -171,7 +199,7 @@ fn meet(one: &Side, other: &Side) -> Chance {
     if let Some((_, Way::Nat(Behaviour { hairpin: false, .. }))) = shared {
         return Chance::No;
     }
-    let (one, other) = (one.traits(), other.traits());
+    let (one, other) = (one.traits(other_has_like), other.traits(one_has_like));
     one.arrives_at(other).max(other.arrives_at(one))
 }
 
@@ -180,8 +208,12 @@ impl Traits {
     fn arrives_at(self, to: Self) -> Chance {
         let is_known = !to.is_symmetric;
         // The port that the introducer saw takes packets from everyone; but the answer leaves from another.
-        let is_by_the_seen_port =
-            to.filtering == Filtering::EndpointIndependent && self.filtering < Filtering::AddressAndPortDependent;
+        let is_seen_port_open = match to.filtering_where_seen {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressDependent => to.has_witness,
+            Filtering::AddressAndPortDependent => false,
+        };
+        let is_by_the_seen_port = is_seen_port_open && self.filtering < Filtering::AddressAndPortDependent;
         let is_guessed = to.is_predictable;
         let is_taken = to.filtering < Filtering::AddressAndPortDependent || !self.is_symmetric;
         let is_taken_after_a_guess = self.is_predictable;
@@ -317,6 +349,21 @@ mod tests {
         assert_eq!(guessed(&[counting, drawing], &[home]), Reach::None);
         assert_eq!(guessed(&[drawing, counting], &[home]), Reach::DirectOrNone, "inside it is one port");
         assert_eq!(between(&[counting, drawing], &[home]), Reach::DirectOrRelayed, "ports are tried");
+    }
+
+    #[test]
+    fn whoever_has_the_same_outer_address_knows_a_port_that_depends_on_it() {
+        let home = nat(EI, Filtering::AddressAndPortDependent, Ports::Random);
+        let carrier = (100, nat(EI, Filtering::AddressAndPortDependent, Ports::Random));
+        let customer =
+            |segment| Party { v4: Some(Side { segment, ways: vec![(segment, home), carrier] }), ..party(segment, &[]) };
+        // By a relay, the two agree to try ports.
+        for (mapping, expected) in [(AD, Reach::DirectOrNone), (APD, Reach::None)] {
+            let far = party(1, &[nat(mapping, Filtering::AddressAndPortDependent, Ports::Random)]);
+            assert_eq!(reach(&customer(2), &far, &[helper(false), customer(3)]), expected);
+            assert_eq!(reach(&far, &customer(2), &[helper(false), customer(3)]), expected);
+            assert_eq!(reach(&customer(2), &far, &[helper(false)]), Reach::None, "nobody told");
+        }
     }
 
     #[test]

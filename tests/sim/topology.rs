@@ -53,10 +53,9 @@ impl Topology {
 
     /// What the theory says of two hosts.
     pub(crate) fn reach(&self, one: HostId, other: HostId) -> Reach {
-        let others =
-            (0..self.parties.len()).filter(|&host| host != one && host != other && self.parties[host].is_known);
-        let helpers: Vec<Party> = others.map(|host| self.parties[host].clone()).collect();
-        reach(&self.parties[one], &self.parties[other], &helpers)
+        let others = (0..self.parties.len()).filter(|&host| host != one && host != other);
+        let others: Vec<Party> = others.map(|host| self.parties[host].clone()).collect();
+        reach(&self.parties[one], &self.parties[other], &others)
     }
 
     /// At most `count` pairs of hosts.
