@@ -14,7 +14,7 @@ use crate::world::{HostId, Line, World, ms, secs, seeds};
 /// Extra sockets of one search, and ports that are tried.
 const SOCKETS: usize = 256;
 const PROBES: usize = 2048;
-/// Two of 10,000 find nothing, and the next one begins a minute later: this is time for three, of which all fail once in 10^10.
+/// Three of 10,000 find nothing; the next one begins a minute later, and the one after that five. All of them fail once in 10^10.
 const THREE_SEARCHES: u64 = 500;
 
 /// Draws ports, and is met by nobody who does not try them.
@@ -50,13 +50,10 @@ fn openings(world: &World, host: HostId) -> Vec<Duration> {
     events.filter(|(_, event)| matches!(event, Event::OpenSockets { .. })).map(|(at, _)| *at).collect()
 }
 
+/// Whether the last searches have found a path; `None` if there was none.
 fn has_sprayed(world: &World, host: HostId, other: HostId) -> Option<bool> {
-    let steps = world.status(host, other).steps;
-    let found = steps.into_iter().filter_map(|(_, step)| match step {
-        Step::Sprayed { found, .. } => Some(found),
-        _ => None,
-    });
-    found.max()
+    let steps = world.status(host, other).steps.into_iter();
+    steps.filter_map(|(_, step)| if let Step::Sprayed { found, .. } = step { Some(found) } else { None }).max()
 }
 
 /// The places at each address to which a host has sent pings in the clear since it was tapped.
