@@ -108,7 +108,8 @@ impl Nat {
     /// Whether two hosts behind such routers can send to each other without a third.
     pub fn can_reach(self, other: Self) -> bool {
         let blocked = self == Self::Blocked || other == Self::Blocked;
-        !blocked && !(self.has_many_ports() && other.has_many_ports())
+        let nobody_keeps_a_port = self.has_many_ports() && other.has_many_ports();
+        !blocked && !nobody_keeps_a_port
     }
 
     /// The port that sends to the other is known to nobody. It can be found by trying, if the other always sends from the same.
