@@ -290,9 +290,12 @@ impl Paths {
         if std::mem::replace(&mut self.upkeep, upkeep) == upkeep {
             return;
         }
+        let is_alone = self.candidates.len() == 1;
         for (position, known) in self.candidates.iter_mut().enumerate() {
             if known.proven && self.doubt.is_none() {
-                known.next_at = upkeep_of(upkeep, position).map(|wait| known.heard.unwrap_or(now) + wait);
+                // What was never measured is measured first: nothing can be found better, or worse, than it before.
+                let due = known.heard.filter(|_| is_alone || known.rtt.is_some());
+                known.next_at = upkeep_of(upkeep, position).map(|wait| due.map_or(now, |heard| heard + wait));
             } else if known.has_failed() && upkeep.others && known.next_at.is_none() {
                 known.retry(now);
             }
@@ -476,8 +479,12 @@ impl Paths {
 
     /// How long a primary in doubt may be silent before another one replaces it.
     fn grace(&self) -> Duration {
-        let rtt = self.candidates.first().and_then(|primary| primary.rtt).unwrap_or_default();
-        (rtt * 2).clamp(GRACE, MAX_GRACE)
+        let since = self.doubt;
+        let answered = |known: &&Candidate| since.is_some_and(|since| known.answered_since(since));
+        let others = self.candidates.iter().skip(1).filter(answered).filter_map(|known| known.rtt);
+        // What nobody has measured is thought to be as far as the others.
+        let rtt = self.candidates.first().and_then(|primary| primary.rtt).or_else(|| others.max());
+        (rtt.unwrap_or_default() * 2).clamp(GRACE, MAX_GRACE)
     }
 
     fn has_alternative(&self) -> bool {
