@@ -197,6 +197,7 @@ impl Node {
             let at = SessionRef { peer: index, serial };
             self.send_checks(now, at, tx);
             more |= self.send_reliable(now, at, tx);
+            self.send_early(now, at, tx);
             self.send_keepalive(now, at, tx);
         }
         self.send_waiting(now, index, tx);
@@ -305,6 +306,15 @@ impl Node {
             }
         }
         true
+    }
+
+    /// What went another way before, which perhaps led nowhere.
+    fn send_early(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {
+        while let Some((link, datagram)) =
+            self.peers.get_mut(at.peer).and_then(|peer| peer.session_mut(at.serial)?.poll_early())
+        {
+            self.emit(now, link, &datagram, tx);
+        }
     }
 
     fn send_keepalive(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {

@@ -454,14 +454,16 @@ impl Peer {
             .filter_map(|session| {
                 let hold = hold(self.active == Some(session.serial), self.standing, self.keepalive, holding);
                 let ended = session.handle_timeout(now, hold, local, rng).err()?;
-                Some((session.serial, session.is_pending(), ended))
+                // What it carried is lost with it, and may be asked for again on the next one.
+                let was_used = session.is_pending() && session.activity.user().is_some();
+                Some((session.serial, was_used, ended))
             })
             .collect();
         let given_up = self.sessions.iter_mut().map(|session| session.reassembly.take_given_up()).sum();
         self.drops.count_many(Dropped::BadPart, given_up);
         let mut retry = false;
-        for (serial, pending, reason) in ended {
-            retry |= pending;
+        for (serial, was_used, reason) in ended {
+            retry |= was_used;
             if self.remove(now, serial) {
                 events.push(Event::Disconnected { peer: self.index, reason });
             }

@@ -196,6 +196,11 @@ impl Paths {
         self.tentative = false;
     }
 
+    /// Nobody has proven yet that the peer hears what is sent.
+    pub(crate) fn is_tentative(&self) -> bool {
+        self.tentative
+    }
+
     /// Tries the next way before the session is confirmed: a path may work in one direction only, and then the handshake does not end on it. False if there is no other.
     pub(crate) fn rotate(&mut self, now: Instant) -> bool {
         let next = self.candidates.iter().skip(1).position(|known| known.is_relayed() || known.heard.is_some());
