@@ -454,16 +454,16 @@ impl Peer {
             .filter_map(|session| {
                 let hold = hold(self.active == Some(session.serial), self.standing, self.keepalive, holding);
                 let ended = session.handle_timeout(now, hold, local, rng).err()?;
-                // What it carried is lost with it, and may be asked for again on the next one.
-                let was_used = session.is_pending() && session.activity.user().is_some();
-                Some((session.serial, was_used, ended))
+                // An answer to a hello has shown a way in both directions, so the peer may hold the session for confirmed. That to an introduction has not: one that nobody used is not worth another.
+                let used = session.activity.user().is_some() || !session.path.is_tentative();
+                Some((session.serial, session.is_pending() && used, ended))
             })
             .collect();
         let given_up = self.sessions.iter_mut().map(|session| session.reassembly.take_given_up()).sum();
         self.drops.count_many(Dropped::BadPart, given_up);
         let mut retry = false;
-        for (serial, was_used, reason) in ended {
-            retry |= was_used;
+        for (serial, again, reason) in ended {
+            retry |= again;
             if self.remove(now, serial) {
                 events.push(Event::Disconnected { peer: self.index, reason });
             }

@@ -27,6 +27,9 @@ use crate::base::{Link, Rng};
 pub(crate) const MAX_CANDIDATES: usize = 16;
 /// Addresses from which packets came, and that are asked for the first time.
 const MAX_HEARD: usize = 2;
+/// Addresses from which packets came for the first time. Behind two routers that have a port for each destination, each ping that goes to such an address comes from another one: without end.
+/// Where nothing holds the path open, and it is in no doubt, none comes back.
+const HEARD: Rate = Rate { per_second: 1, burst: 8 };
 /// Sealed pings that are answered: both ends may try all candidates at once.
 const ANSWERS: Rate = Rate { per_second: 20, burst: 40 };
 /// Pings to addresses that have never answered: whoever names them may be lying about somebody else's. The burst is a round to all of them.
@@ -89,6 +92,7 @@ pub(crate) struct Paths {
     news: bool,
     answers: Bucket,
     blind: Bucket,
+    heard: Bucket,
 }
 
 impl Paths {
@@ -105,6 +109,7 @@ impl Paths {
             news: false,
             answers: Bucket::default(),
             blind: Bucket::default(),
+            heard: Bucket::default(),
         }
     }
 
@@ -144,7 +149,10 @@ impl Paths {
         let is_asked = known.is_some_and(|known| known.is_asked(now));
         let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
         let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
-        let may = is_asked || is_vouched_for || !is_one_more();
+        let is_known = known.is_some();
+        let is_wanted = self.upkeep.primary.is_some() || self.doubt.is_some();
+        let rate = if is_wanted { HEARD } else { Rate { per_second: 0, ..HEARD } };
+        let may = is_asked || is_vouched_for || !is_one_more() && (is_known || self.heard.take(now, rate));
         // Each copy does not make it be asked once more.
         if may && !is_asked {
             self.add(now, link, CandidateKind::Heard);
