@@ -667,6 +667,15 @@ impl Peer {
         !self.waiting.is_empty() || !self.backlog.is_empty() || self.sessions.iter().any(used)
     }
 
+    /// Sealed datagrams of it that were opened, in the life of this process.
+    pub(crate) fn received(&self) -> u64 {
+        let mut traffic = self.traffic;
+        if let Some(counters) = &self.counters {
+            counters.add_to(&mut traffic);
+        }
+        traffic.rx_datagrams
+    }
+
     /// A session that this node initiated waits for the peer to confirm it.
     pub(crate) fn has_pending(&self) -> bool {
         self.sessions.iter().any(Session::is_pending)

@@ -113,6 +113,10 @@ impl Node {
         // After the signature, or an introducer could keep askers and addresses from being served at all.
         taken(self.mesh.targets.take(now, address.ip()))?;
         taken(self.peers.get_mut(index).is_some_and(|peer| peer.contact().asked_for.take(now, ASKERS)))?;
+        if let Some(peer) = self.peers.get_mut(index) {
+            // What is named first is where the introducer hears the asker.
+            peer.contact().on_heard_at(*address);
+        }
         if self.is_fresh(now, index) {
             self.mesh.seen.insert(*ephemeral, index);
             self.mesh.seen_order.push_back((now, *ephemeral));

@@ -118,17 +118,20 @@ impl Paths {
         Self { tentative: true, ..Self::new(now, link) }
     }
 
-    /// Whether it is a candidate already.
-    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+    /// Whether it is pinged if it is named now.
+    pub(crate) fn would_ask(&self, now: Instant, address: SocketAddr) -> bool {
+        let known = self.candidates.iter().find(|known| known.link.remote == address);
+        known.is_none_or(|known| known.wants_retry(now + GRACE))
+    }
+
+    fn knows(&self, address: SocketAddr) -> bool {
         self.candidates.iter().any(|known| known.link.remote == address)
     }
 
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.remote == link.remote) {
-            // Asked a moment ago, it is not asked again for every packet.
-            let soon = known.next_at.is_some_and(|at| at <= now + GRACE);
-            if !known.proven && !soon && known.answered.is_none() {
+            if known.wants_retry(now + GRACE) {
                 known.retry(now);
             }
             return;
