@@ -498,8 +498,9 @@ impl Peer {
         let sessions = self.sessions.iter().map(|session| session.deadline(hold(session))).min();
         let contact = self.contact.as_ref().and_then(|contact| contact.deadline());
         let attempt = self.attempt.as_ref().map(|attempt| attempt.deadline());
-        let idle = self.attempt.is_none() && !self.carries_user_data();
-        let stands = self.away_until.filter(|_| self.standing && idle);
+        // Only while an attempt would begin then: a time that is over, and at which nothing happens, would come again at once.
+        let idle = self.attempt.is_none() && !self.carries_user_data() && !self.has_pending();
+        let stands = self.away_until.filter(|_| self.standing && idle && !self.stopped && self.has_endpoints());
         [attempt, unanswered, sessions, self.waiting.deadline(), contact, self.lost_at(), stands]
             .into_iter()
             .flatten()
