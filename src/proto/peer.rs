@@ -31,6 +31,8 @@ const AWAY: Duration = Duration::from_secs(30);
 const MAX_AWAY: Duration = Duration::from_secs(900);
 /// Addresses at which a peer has announced itself: one host has some for each version of IP.
 const NEARBY: usize = 4;
+/// Of these, the newest are greeted: anybody on a link can repeat what was announced on another one.
+const NEARBY_GREETED: usize = 2;
 /// Introducers that say they know a peer.
 const KNOWN_BY: usize = 3;
 /// Hellos of one identity that are answered (PROTOCOL §4.3, step 7).
@@ -187,11 +189,11 @@ impl Peer {
         self.attempt = None;
     }
 
-    /// The addresses to greet: where it was last, then the configured ones.
+    /// The addresses to greet: where it was last, then the configured ones, then a few at which it announced itself.
     pub(crate) fn greetable(&self) -> Vec<SocketAddr> {
         let mut all: Vec<SocketAddr> = Vec::new();
-        let nearby = self.contact.iter().flat_map(|contact| &contact.nearby);
-        for &address in nearby.chain(&self.last_endpoint).chain(&self.endpoints) {
+        let nearby = self.contact.iter().flat_map(|contact| contact.nearby.iter().take(NEARBY_GREETED));
+        for &address in self.last_endpoint.iter().chain(&self.endpoints).chain(nearby) {
             if !all.contains(&address) {
                 all.push(address);
             }

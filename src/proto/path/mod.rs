@@ -145,6 +145,13 @@ impl Paths {
         self.candidates.push(Candidate::new(now, link, kind));
     }
 
+    /// The peer may also be there, as anybody can say who has recorded it: nothing makes room for that.
+    pub(crate) fn add_if_room(&mut self, now: Instant, link: Link, kind: CandidateKind) {
+        if self.candidates.len() < MAX_CANDIDATES || self.knows(link.remote) {
+            self.add(now, link, kind);
+        }
+    }
+
     /// Something came from there that may be the peer's. False if enough such addresses are being asked: whoever copies packets and sends them on from many places has few of them asked at a
     /// time.
     pub(crate) fn hear(&mut self, now: Instant, link: Link) -> bool {
