@@ -256,6 +256,11 @@ impl Node {
                 continue;
             }
             let Some(ping) = session.path.poll_ping(now, &mut self.rng) else { return };
+            if ping.is_blind && !self.mesh.strangers.take(now, ping.link.remote.ip()) {
+                // As if it were lost: whoever is there is named by too many.
+                peer.drops.count(Dropped::RateLimited);
+                continue;
+            }
             let len = if ping.full { MAX_PLAINTEXT } else { COOKIE_PACKET_LEN };
             self.send_cookie(now, at, ping.link, CookieKind::Ping, &ping.cookie, len, tx);
         }

@@ -67,6 +67,8 @@ pub(crate) struct PathPing {
     pub(crate) cookie: [u8; 32],
     /// The datagram is to be as long as every path carries.
     pub(crate) full: bool,
+    /// Nobody has ever answered from there.
+    pub(crate) is_blind: bool,
 }
 
 /// Traffic went over to another path.
@@ -358,7 +360,7 @@ impl Paths {
         let primary_in_trouble = due == 0 && known.unanswered > 1;
         known.next_at =
             Some(now + if in_doubt && (due == 0 || known.proven) { slower(known.unanswered) } else { wait.max(GRACE) });
-        let ping = PathPing { link: known.link, cookie, full };
+        let ping = PathPing { link: known.link, cookie, full, is_blind };
         if primary_in_trouble {
             // The ping that held it open was not answered.
             self.on_doubt(now);
