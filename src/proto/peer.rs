@@ -266,15 +266,19 @@ impl Peer {
         }
     }
 
-    /// Adds a half-open session; an older one makes room.
+    /// Adds a half-open session; an older one that began in the same way makes room.
+    ///
+    /// One that began with a hello leaves one that an introduction made, and the reverse: introducers can hold introductions back, and whoever has recorded a hello that was lost can send it.
     pub(crate) fn add_half_open(&mut self, session: Session) {
-        if let Some(ephemeral) = session.half_open_ephemeral()
+        let opening = session.half_open_ephemeral();
+        if let Some(ephemeral) = opening
             && !self.answered.iter().any(|answered| answered.ephemeral == ephemeral)
         {
             self.answered.truncate(MAX_ANSWERED - 1);
             self.answered.insert(0, Answered { ephemeral, finished: false });
         }
-        self.sessions.retain(|old| !old.is_half_open());
+        let is_alike = |old: &Session| old.half_open_ephemeral().is_some() == opening.is_some();
+        self.sessions.retain(|old| !(old.is_half_open() && is_alike(old)));
         self.sessions_removed = true;
         self.sessions.push(session);
     }

@@ -60,6 +60,10 @@ pub(crate) struct Contact {
     pub(super) list: List,
     pub(crate) seeking: Option<Seeking>,
     pub(super) answering: Option<Answering>,
+    /// The session that its last introduction made, and when.
+    pub(super) introduced: Option<(Serial, Instant)>,
+    /// Keys of its introductions that are remembered.
+    pub(super) seen_keys: usize,
     /// Frames that wait to be sent to it.
     out: VecDeque<MeshFrame>,
     /// Pieces of relayed datagrams that it sent.
@@ -106,13 +110,12 @@ pub(super) struct List {
 /// The answer to an introduction, until the asker is heard.
 #[derive(Debug)]
 pub(super) struct Answering {
-    pub(super) introducer: PeerIndex,
-    pub(super) ephemeral: [u8; 32],
+    /// `X_1` and who brought it: first the one that is answered, then those of other introducers.
+    pub(super) keys: Vec<([u8; 32], PeerIndex)>,
     pub(super) answer: [u8; HELLO_LEN],
     pub(super) token: [u8; 32],
     pub(super) serial: Serial,
     pub(super) addresses: Vec<SocketAddr>,
-    pub(super) since: Instant,
     pub(super) sent: usize,
     pub(super) next_at: Instant,
 }

@@ -53,6 +53,8 @@ const NONCE_PERIOD: Duration = Duration::from_secs(600);
 /// Keys of introductions that are remembered, so that none is answered twice: longer than a nonce is accepted.
 const SEEN: Duration = Duration::from_secs(1200);
 const MAX_SEEN: usize = 4096;
+/// Of one asker: few together cannot keep all others from being introduced.
+const MAX_SEEN_OF_ONE: usize = 256;
 /// Punch tokens that are waited for.
 const MAX_TOKENS: usize = 1024;
 /// Datagrams in the clear that wait to be sent.
@@ -244,11 +246,7 @@ impl Node {
             self.mesh.tokens.retain(|_, token| now < token.until);
             self.tell_all(now);
         }
-        while self.mesh.seen_order.front().is_some_and(|&(at, _)| now >= at + SEEN) {
-            if let Some((_, key)) = self.mesh.seen_order.pop_front() {
-                self.mesh.seen.remove(&key);
-            }
-        }
+        self.forget_keys(now);
         self.expire_forwarded(now);
         self.tell_all_due(now);
         self.tend_standing(now);
