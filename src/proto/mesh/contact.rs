@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::frame::MeshFrame;
+use super::relay::Pieces;
 use super::seek::Seeking;
 use crate::base::{Link, PeerIndex};
 use crate::proto::bucket::{Bucket, Rate};
-use crate::proto::channel::parts::Reassembly;
 use crate::proto::command::Step;
 use crate::proto::hop;
 use crate::proto::session::Serial;
@@ -67,7 +67,7 @@ pub(crate) struct Contact {
     /// Frames that wait to be sent to it.
     out: VecDeque<MeshFrame>,
     /// Pieces of relayed datagrams that it sent.
-    pub(super) parts: Option<Box<Reassembly>>,
+    pub(super) pieces: Pieces,
     /// Where it announced itself on the link.
     pub(crate) nearby: Vec<SocketAddr>,
     /// Hellos of it that are answered, and errors about the size of packets to it.
@@ -249,7 +249,6 @@ impl Contact {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let seeking = self.seeking.as_ref().map(Seeking::deadline);
         let answering = self.answering.as_ref().map(|answering| answering.next_at);
-        let parts = self.parts.as_ref().and_then(|parts| parts.deadline());
-        [seeking, answering, self.list.next_at, parts].into_iter().flatten().min()
+        [seeking, answering, self.list.next_at, self.pieces.deadline()].into_iter().flatten().min()
     }
 }

@@ -260,10 +260,8 @@ impl Node {
         self.ask_for_list(now, index);
         self.pursue(now, index);
         self.repeat_answer(now, index);
-        if let Some(parts) =
-            self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.parts.as_mut())
-        {
-            parts.handle_timeout(now);
+        if let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut) {
+            contact.pieces.handle_timeout(now);
         }
     }
 
