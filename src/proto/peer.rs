@@ -336,6 +336,9 @@ impl Peer {
     pub(crate) fn on_authentic(&mut self, serial: Serial) {
         if self.active == Some(serial) {
             self.note_endpoint(serial);
+            if self.session(serial).is_some_and(|session| session.path.lost_at().is_none()) {
+                self.search_at = None;
+            }
         }
     }
 

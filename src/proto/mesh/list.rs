@@ -75,11 +75,10 @@ impl Node {
             records.push(Record::Candidates(Candidates::new(&encode_candidates(&candidates))).encode());
             contact.candidates = Some(candidates);
         }
-        if let Some(session) = peer.mesh_session() {
-            for record in records {
-                // A peer that takes no control records has other worries.
-                let _ = session.channels.send_control(now, &record);
-            }
+        let Some(session) = peer.mesh_session() else { return };
+        if records.iter().any(|record| session.channels.send_control(now, record).is_err()) {
+            // It takes no control records now. What was not told is told when it does.
+            peer.forget_told();
         }
     }
 
@@ -326,13 +325,17 @@ impl Node {
         let is_standing = peer.is_standing();
         let contact = peer.contact();
         contact.on_nonce(now, nonce);
-        let knew = std::mem::replace(&mut contact.introduces, flags & ABOUT_INTRODUCES != 0);
+        let introduces = flags & ABOUT_INTRODUCES != 0;
+        let knew = std::mem::replace(&mut contact.introduces, introduces);
         contact.seen = Some(seen).filter(|seen| seen.port() != 0);
         if became_relay {
             self.offer_relay(now, from);
         }
         self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
-        self.on_introducer(now, from, !knew);
+        // Only that is news to those who search: it says something of itself whenever it likes.
+        if introduces && !knew {
+            self.on_introducer(now, from);
+        }
     }
 
     /// A peer says where it sees this node. Those that are not asked to introduce it may say it too, but push nobody out.

@@ -604,15 +604,13 @@ impl Node {
         }
     }
 
-    /// A peer can introduce now: whoever is sought may be known to it. On a new session it is asked anew: it may have lost the old one, and the question with it.
-    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex, is_new: bool) {
+    /// A peer can introduce now: whoever is sought may be known to it. It is asked anew: it may have lost an older session, and the question with it.
+    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex) {
         for index in self.peers.seeking().into_iter().filter(|index| *index != introducer) {
             if let Some(seeking) =
                 self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut())
             {
-                seeking
-                    .inquiries
-                    .retain(|inquiry| !is_new || inquiry.introducer != introducer || inquiry.is_accepted());
+                seeking.inquiries.retain(|inquiry| inquiry.introducer != introducer || inquiry.is_accepted());
                 seeking.hurry(now);
             }
             self.settle(now, index);
