@@ -15,6 +15,8 @@ const PINGS: u32 = 10;
 const PING_SIZE: u32 = 1000;
 /// How long one cell may take to come up, and a direct path after that.
 const PATIENCE: Duration = seconds(20);
+/// How soon after the move all packets take the direct path.
+const SETTLES: Duration = seconds(5);
 /// How long a path that cannot become direct is watched.
 const WATCH: Duration = seconds(6);
 /// Labs of the whole matrix at the same time: they mostly wait.
@@ -82,7 +84,9 @@ fn meets_theory(setup: &Setup, expects_direct: bool, what: &str) {
         }
         Outcome::Nothing => panic!("no ping was answered: {}", state()),
     }
-    assert_eq!(packets_are_relayed(&lab), !expects_direct, "{}", state());
+    // Right after a move the relays still hear what belongs to it, and a busy host may go back to one for a moment.
+    let meets = || packets_are_relayed(&lab) != expects_direct;
+    assert!(if expects_direct { becomes_true(SETTLES, meets) } else { meets() }, "{}", state());
     lab.b.ping(lab.a.v6()).assert_all_answered();
 }
 

@@ -27,6 +27,9 @@ use crate::base::{Link, Rng};
 pub(crate) const MAX_CANDIDATES: usize = 16;
 /// Addresses from which packets came, and that are asked for the first time.
 const MAX_HEARD: usize = 2;
+/// Addresses from which packets came for the first time. Behind two routers that have a port for each destination, each ping that goes to such an address comes from another one: without end.
+/// Where nothing holds the path open, and it is in no doubt, none comes back.
+const HEARD: Rate = Rate { per_second: 1, burst: 8 };
 /// Sealed pings that are answered: both ends may try all candidates at once.
 const ANSWERS: Rate = Rate { per_second: 20, burst: 40 };
 /// Pings to addresses that have never answered: whoever names them may be lying about somebody else's. The burst is a round to all of them.
@@ -64,6 +67,8 @@ pub(crate) struct PathPing {
     pub(crate) cookie: [u8; 32],
     /// The datagram is to be as long as every path carries.
     pub(crate) full: bool,
+    /// Nobody has ever answered from there.
+    pub(crate) is_blind: bool,
 }
 
 /// Traffic went over to another path.
@@ -89,6 +94,7 @@ pub(crate) struct Paths {
     news: bool,
     answers: Bucket,
     blind: Bucket,
+    heard: Bucket,
 }
 
 impl Paths {
@@ -105,6 +111,7 @@ impl Paths {
             news: false,
             answers: Bucket::default(),
             blind: Bucket::default(),
+            heard: Bucket::default(),
         }
     }
 
@@ -113,17 +120,20 @@ impl Paths {
         Self { tentative: true, ..Self::new(now, link) }
     }
 
-    /// Whether it is a candidate already.
-    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+    /// Whether it is pinged if it is named now.
+    pub(crate) fn would_ask(&self, now: Instant, address: SocketAddr) -> bool {
+        let known = self.candidates.iter().find(|known| known.link.remote == address);
+        known.is_none_or(|known| known.wants_retry(now + GRACE))
+    }
+
+    fn knows(&self, address: SocketAddr) -> bool {
         self.candidates.iter().any(|known| known.link.remote == address)
     }
 
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.remote == link.remote) {
-            // Asked a moment ago, it is not asked again for every packet.
-            let soon = known.next_at.is_some_and(|at| at <= now + GRACE);
-            if !known.proven && !soon && known.answered.is_none() {
+            if known.wants_retry(now + GRACE) {
                 known.retry(now);
             }
             return;
@@ -137,6 +147,13 @@ impl Paths {
         self.candidates.push(Candidate::new(now, link, kind));
     }
 
+    /// The peer may also be there, as anybody can say who has recorded it: nothing makes room for that.
+    pub(crate) fn add_if_room(&mut self, now: Instant, link: Link, kind: CandidateKind) {
+        if self.candidates.len() < MAX_CANDIDATES || self.knows(link.remote) {
+            self.add(now, link, kind);
+        }
+    }
+
     /// Something came from there that may be the peer's. False if enough such addresses are being asked: whoever copies packets and sends them on from many places has few of them asked at a
     /// time.
     pub(crate) fn hear(&mut self, now: Instant, link: Link) -> bool {
@@ -144,7 +161,10 @@ impl Paths {
         let is_asked = known.is_some_and(|known| known.is_asked(now));
         let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
         let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
-        let may = is_asked || is_vouched_for || !is_one_more();
+        let is_known = known.is_some();
+        let is_wanted = self.upkeep.primary.is_some() || self.doubt.is_some();
+        let rate = if is_wanted { HEARD } else { Rate { per_second: 0, ..HEARD } };
+        let may = is_asked || is_vouched_for || !is_one_more() && (is_known || self.heard.take(now, rate));
         // Each copy does not make it be asked once more.
         if may && !is_asked {
             self.add(now, link, CandidateKind::Heard);
@@ -194,6 +214,11 @@ impl Paths {
     /// The session is confirmed: from now on addresses have to prove themselves.
     pub(crate) fn on_confirmed(&mut self) {
         self.tentative = false;
+    }
+
+    /// Nobody has proven yet that the peer hears what is sent.
+    pub(crate) fn is_tentative(&self) -> bool {
+        self.tentative
     }
 
     /// Tries the next way before the session is confirmed: a path may work in one direction only, and then the handshake does not end on it. False if there is no other.
@@ -338,7 +363,7 @@ impl Paths {
         let primary_in_trouble = due == 0 && known.unanswered > 1;
         known.next_at =
             Some(now + if in_doubt && (due == 0 || known.proven) { slower(known.unanswered) } else { wait.max(GRACE) });
-        let ping = PathPing { link: known.link, cookie, full };
+        let ping = PathPing { link: known.link, cookie, full, is_blind };
         if primary_in_trouble {
             // The ping that held it open was not answered.
             self.on_doubt(now);

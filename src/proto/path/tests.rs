@@ -328,3 +328,18 @@ fn a_peer_that_names_addresses_without_end_has_few_of_them_pinged() {
     peer.run(1_000);
     assert_eq!(peer.pings.len(), 15 * 4);
 }
+
+#[test]
+fn a_peer_whose_every_ping_comes_from_elsewhere_is_asked_at_few_addresses() {
+    for (upkeep, most) in [(None, 8), (Some(MS * 20_000), 8 + 10)] {
+        let mut peer = Peer::new(link(1));
+        peer.paths.set_upkeep(peer.now, Upkeep { primary: upkeep, others: upkeep.is_some() });
+        for port in 100..200 {
+            peer.answer(link(port), 20);
+            peer.paths.on_ping(peer.now, link(port));
+            peer.run(100);
+        }
+        let asked: std::collections::BTreeSet<_> = peer.pings.iter().map(|(_, to, _)| *to).collect();
+        assert!(asked.len() <= most + 1, "{} addresses in ten seconds", asked.len());
+    }
+}
