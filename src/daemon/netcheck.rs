@@ -11,6 +11,9 @@ use crate::proto::command::{Hop, NodeStatus};
 pub(super) const HELP: &str =
     "enable port mapping (PCP, NAT-PMP or UPnP) on the router, or forward a UDP port to the node";
 
+/// Why it is not known whether a NAT lets strangers in.
+const UNKNOWN_FILTER: &str = "whether it lets others in by themselves is not known (that needs a third member that this node has not written to, and is tried every ten minutes); ";
+
 /// As the control socket tells it.
 pub(super) fn netcheck(node: &NodeStatus, names: &Names<'_>) -> Netcheck {
     let nat = &node.nat;
@@ -66,8 +69,11 @@ fn advice(netcheck: &Netcheck) -> String {
             "only one introducer has said where it sees this node: a second one on another address shows what kind of NAT this is".to_owned()
         }
         (Some(true), Some(true), _) => "an open NAT: direct paths to all members that can send".to_owned(),
-        (Some(true), _, _) => {
-            format!("a NAT that keeps its port: direct paths to all members, after some seconds to those behind a symmetric NAT; {relay}")
+        (Some(true), open, _) => {
+            let unknown = if open.is_none() { UNKNOWN_FILTER } else { "" };
+            format!(
+                "a NAT that keeps its port: direct paths to all members, after some seconds to those behind a symmetric NAT; {unknown}{relay}"
+            )
         }
         (Some(false), _, Some(step)) => format!(
             "a symmetric NAT that counts its ports in steps of {step}: direct paths to members without such a NAT; {HELP}; {relay}"
@@ -117,6 +123,10 @@ mod tests {
         );
         let counting = check(NatStatus { port_step: Some(2), ..nat.clone() });
         assert!(counting.advice.contains("in steps of 2"), "{}", counting.advice);
+        let keeps = check(NatStatus { same_mapping: Some(true), ..nat.clone() });
+        assert!(keeps.advice.contains("needs a third member that this node has not written to"), "{}", keeps.advice);
+        let closed = check(NatStatus { same_mapping: Some(true), open_filter: Some(false), ..nat.clone() });
+        assert!(!closed.advice.contains("third member"), "{}", closed.advice);
         let mapped = check(NatStatus { local: vec![(address("198.51.100.7:18502"), CandidateKind::Mapped)], ..nat });
         assert!(mapped.advice.starts_with("the router forwards a port"), "{}", mapped.advice);
     }

@@ -56,6 +56,11 @@ impl PrefixBuckets {
         Self { rate, key: rng.number(), buckets: vec![Bucket::default(); BUCKETS].into_boxed_slice() }
     }
 
+    /// A second table for another purpose, with the same secret.
+    pub(crate) fn at_rate(&self, rate: Rate) -> Self {
+        Self { rate, key: self.key, buckets: vec![Bucket::default(); BUCKETS].into_boxed_slice() }
+    }
+
     /// Takes one token from the bucket of `source`.
     pub(crate) fn take(&mut self, now: Instant, source: IpAddr) -> bool {
         let mut hasher = DefaultHasher::new();

@@ -280,7 +280,11 @@ impl Node {
         let Some(session) = peer.session_mut(serial) else {
             return;
         };
-        if session.on_authentic(now, which, highest, link) {
+        let packet = Packet::decode_inside(plaintext);
+        // Behind some routers every ping comes from elsewhere. Where nothing holds the path, two ends would keep each other in doubt with them, for ever.
+        let is_ping = matches!(packet, Ok(Packet::Ping(_) | Packet::PingAnswer(_)));
+        let says_where = highest && !(is_ping && session.path.upkeep().primary.is_none());
+        if session.on_authentic(now, which, says_where, link) {
             peer.on_confirmed(now, serial, &self.local, &mut self.events);
             self.add_all_relayed_paths(now, index);
         }
@@ -289,7 +293,7 @@ impl Node {
             return;
         };
         peer.on_authentic(serial);
-        match Packet::decode_inside(plaintext) {
+        match packet {
             Ok(Packet::Data(frames)) => self.handle_frames(arrival, frames, tx, tun),
             Ok(Packet::Ping(cookie)) => {
                 let Some(session) = peer.session_mut(serial) else {

@@ -197,6 +197,7 @@ impl Node {
             let at = SessionRef { peer: index, serial };
             self.send_checks(now, at, tx);
             more |= self.send_reliable(now, at, tx);
+            self.send_early(now, at, tx);
             self.send_keepalive(now, at, tx);
         }
         self.send_waiting(now, index, tx);
@@ -255,6 +256,11 @@ impl Node {
                 continue;
             }
             let Some(ping) = session.path.poll_ping(now, &mut self.rng) else { return };
+            if ping.is_blind && !self.mesh.strangers.take(now, ping.link.remote.ip()) {
+                // As if it were lost: whoever is there is named by too many.
+                peer.drops.count(Dropped::RateLimited);
+                continue;
+            }
             let len = if ping.full { MAX_PLAINTEXT } else { COOKIE_PACKET_LEN };
             self.send_cookie(now, at, ping.link, CookieKind::Ping, &ping.cookie, len, tx);
         }
@@ -305,6 +311,15 @@ impl Node {
             }
         }
         true
+    }
+
+    /// What went another way before, which perhaps led nowhere.
+    fn send_early(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {
+        while let Some((link, datagram)) =
+            self.peers.get_mut(at.peer).and_then(|peer| peer.session_mut(at.serial)?.poll_early())
+        {
+            self.emit(now, link, &datagram, tx);
+        }
     }
 
     fn send_keepalive(&mut self, now: Instant, at: SessionRef, tx: &mut impl TxSink) {

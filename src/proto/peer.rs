@@ -31,6 +31,8 @@ const AWAY: Duration = Duration::from_secs(30);
 const MAX_AWAY: Duration = Duration::from_secs(900);
 /// Addresses at which a peer has announced itself: one host has some for each version of IP.
 const NEARBY: usize = 4;
+/// Of these, the newest are greeted: anybody on a link can repeat what was announced on another one.
+const NEARBY_GREETED: usize = 2;
 /// Introducers that say they know a peer.
 const KNOWN_BY: usize = 3;
 /// Hellos of one identity that are answered (PROTOCOL §4.3, step 7).
@@ -187,11 +189,11 @@ impl Peer {
         self.attempt = None;
     }
 
-    /// The addresses to greet: where it was last, then the configured ones.
+    /// The addresses to greet: where it was last, then the configured ones, then a few at which it announced itself.
     pub(crate) fn greetable(&self) -> Vec<SocketAddr> {
         let mut all: Vec<SocketAddr> = Vec::new();
-        let nearby = self.contact.iter().flat_map(|contact| &contact.nearby);
-        for &address in nearby.chain(&self.last_endpoint).chain(&self.endpoints) {
+        let nearby = self.contact.iter().flat_map(|contact| contact.nearby.iter().take(NEARBY_GREETED));
+        for &address in self.last_endpoint.iter().chain(&self.endpoints).chain(nearby) {
             if !all.contains(&address) {
                 all.push(address);
             }
@@ -264,15 +266,19 @@ impl Peer {
         }
     }
 
-    /// Adds a half-open session; an older one makes room.
+    /// Adds a half-open session; an older one that began in the same way makes room.
+    ///
+    /// One that began with a hello leaves one that an introduction made, and the reverse: introducers can hold introductions back, and whoever has recorded a hello that was lost can send it.
     pub(crate) fn add_half_open(&mut self, session: Session) {
-        if let Some(ephemeral) = session.half_open_ephemeral()
+        let opening = session.half_open_ephemeral();
+        if let Some(ephemeral) = opening
             && !self.answered.iter().any(|answered| answered.ephemeral == ephemeral)
         {
             self.answered.truncate(MAX_ANSWERED - 1);
             self.answered.insert(0, Answered { ephemeral, finished: false });
         }
-        self.sessions.retain(|old| !old.is_half_open());
+        let is_alike = |old: &Session| old.half_open_ephemeral().is_some() == opening.is_some();
+        self.sessions.retain(|old| !(old.is_half_open() && is_alike(old)));
         self.sessions_removed = true;
         self.sessions.push(session);
     }
@@ -330,6 +336,9 @@ impl Peer {
     pub(crate) fn on_authentic(&mut self, serial: Serial) {
         if self.active == Some(serial) {
             self.note_endpoint(serial);
+            if self.session(serial).is_some_and(|session| session.path.lost_at().is_none()) {
+                self.search_at = None;
+            }
         }
     }
 
@@ -454,14 +463,16 @@ impl Peer {
             .filter_map(|session| {
                 let hold = hold(self.active == Some(session.serial), self.standing, self.keepalive, holding);
                 let ended = session.handle_timeout(now, hold, local, rng).err()?;
-                Some((session.serial, session.is_pending(), ended))
+                // An answer to a hello has shown a way in both directions, so the peer may hold the session for confirmed. That to an introduction has not: one that nobody used is not worth another.
+                let used = session.activity.user().is_some() || !session.path.is_tentative();
+                Some((session.serial, session.is_pending() && used, ended))
             })
             .collect();
         let given_up = self.sessions.iter_mut().map(|session| session.reassembly.take_given_up()).sum();
         self.drops.count_many(Dropped::BadPart, given_up);
         let mut retry = false;
-        for (serial, pending, reason) in ended {
-            retry |= pending;
+        for (serial, again, reason) in ended {
+            retry |= again;
             if self.remove(now, serial) {
                 events.push(Event::Disconnected { peer: self.index, reason });
             }
@@ -496,8 +507,9 @@ impl Peer {
         let sessions = self.sessions.iter().map(|session| session.deadline(hold(session))).min();
         let contact = self.contact.as_ref().and_then(|contact| contact.deadline());
         let attempt = self.attempt.as_ref().map(|attempt| attempt.deadline());
-        let idle = self.attempt.is_none() && !self.carries_user_data();
-        let stands = self.away_until.filter(|_| self.standing && idle);
+        // Only while an attempt would begin then: a time that is over, and at which nothing happens, would come again at once.
+        let idle = self.attempt.is_none() && !self.carries_user_data() && !self.has_pending();
+        let stands = self.away_until.filter(|_| self.standing && idle && !self.stopped && self.has_endpoints());
         [attempt, unanswered, sessions, self.waiting.deadline(), contact, self.lost_at(), stands]
             .into_iter()
             .flatten()
@@ -663,6 +675,15 @@ impl Peer {
     pub(crate) fn is_talked_to(&self) -> bool {
         let used = |session: &Session| session.activity.user().is_some();
         !self.waiting.is_empty() || !self.backlog.is_empty() || self.sessions.iter().any(used)
+    }
+
+    /// Sealed datagrams of it that were opened, in the life of this process.
+    pub(crate) fn received(&self) -> u64 {
+        let mut traffic = self.traffic;
+        if let Some(counters) = &self.counters {
+            counters.add_to(&mut traffic);
+        }
+        traffic.rx_datagrams
     }
 
     /// A session that this node initiated waits for the peer to confirm it.

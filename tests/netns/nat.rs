@@ -19,6 +19,8 @@ const PATIENCE: Duration = seconds(20);
 const SEARCHES: Duration = seconds(100);
 /// How long a path that cannot become direct is watched: longer than it takes until ports are tried, and most searches.
 const WATCH: Duration = seconds(10);
+/// How soon after the move all packets take the direct path.
+const SETTLES: Duration = seconds(5);
 /// Labs of the whole matrix at the same time: they mostly wait.
 const LABS: usize = 4;
 const MATRIX_FILE: &str = "HANDFAST_NAT_MATRIX";
@@ -84,7 +86,9 @@ fn meets_theory(setup: &Setup, expects_direct: bool, what: &str) {
         }
         Outcome::Nothing => panic!("no ping was answered: {}", state()),
     }
-    assert_eq!(packets_are_relayed(&lab), !expects_direct, "{}", state());
+    // Right after a move the relays still hear what belongs to it, and a busy host may go back to one for a moment.
+    let meets = || packets_are_relayed(&lab) != expects_direct;
+    assert!(if expects_direct { becomes_true(SETTLES, meets) } else { meets() }, "{}", state());
     lab.b.ping(lab.a.v6()).assert_all_answered();
 }
 

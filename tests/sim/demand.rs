@@ -124,7 +124,6 @@ fn chatter(one: Behaviour, other: Behaviour, relay: bool) -> (u64, usize) {
 
 /// The answer comes straight through the open filter of the asker, from a place to which nothing of the asker's gets back: its router has another port for it.
 #[test]
-#[ignore = "the first answer wins although nothing gets back to where it came from, and the one through the relay is ignored"]
 fn an_answer_that_came_one_way_only_does_not_keep_a_pair_from_its_relay() {
     let one = Behaviour::new(Mapping::AddressAndPortDependent, Filtering::EndpointIndependent, Ports::Preserving);
     let mut mesh = Mesh::running(1, Line::clean(ms(20)), 3, Some(AMPLE), &[one, Behaviour::symmetric()]);
@@ -133,7 +132,6 @@ fn an_answer_that_came_one_way_only_does_not_keep_a_pair_from_its_relay() {
 }
 
 #[test]
-#[ignore = "a session that an introduction made and nobody confirmed is tried again every five seconds for ever, though no packet waits any more"]
 fn after_the_last_packet_all_is_silent_behind_every_kind_of_router() {
     let mut kinds = Vec::new();
     for mapping in Mapping::ALL {

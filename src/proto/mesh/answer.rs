@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::contact::{ASKERS, Answering, INTRODUCTIONS};
-use super::{MAX_SEEN, Token, predict};
+use super::{MAX_SEEN, MAX_SEEN_OF_ONE, SEEN, Token, predict};
 use crate::base::{Link, PeerId, PeerIndex};
 use crate::crypto::mesh::{Introduced, PunchedBy};
 use crate::proto::command::CandidateKind;
@@ -30,6 +30,11 @@ const ANSWERS: [Duration; 5] = [
 const MAX_ADDRESSES: usize = 16;
 /// While an introduction is so fresh, others of the same asker only bring further addresses: it asks several introducers at once, and one session is enough.
 const FRESH: Duration = Duration::from_secs(3);
+/// The same while the asker was heard in the session that came of it and has not confirmed it: introducers are not equally fast, and one that is slow must not end what another has begun. It
+/// gives up by itself by then.
+const FRESH_IF_HEARD: Duration = Duration::from_secs(5);
+/// Further keys of one asker that are acknowledged like the first: of introducers that were asked at the same time.
+const MAX_JOINED: usize = 4;
 /// Relays that get it besides.
 const MAX_RELAYS: usize = 4;
 /// Tokens of the asker are waited for.
@@ -86,15 +91,16 @@ impl Node {
         };
         if self.mesh.seen.get(ephemeral) == Some(&index) {
             self.add_address(now, index, from, ephemeral, *address);
-            return Ok(self.is_answering(index, ephemeral).then_some(IntroductionStatus::Accepted));
+            return Ok(self.answers_to(index, ephemeral).map(|_| IntroductionStatus::Accepted));
         }
         let taken = |bucket: bool| if bucket { Ok(()) } else { Err(refused(Dropped::RateLimited)) };
         taken(self.peers.get_mut(from).is_some_and(|peer| peer.contact().introductions.take(now, INTRODUCTIONS)))?;
-        if self.mesh.seen.len() >= MAX_SEEN || self.mesh.seen.contains_key(ephemeral) {
+        if self.mesh.seen.contains_key(ephemeral) {
             return Err(refused(Dropped::Replayed));
         }
-        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
-        if !(hop::is_public(*address) || near && hop::is_private(*address)) {
+        let of_asker = self.peers.get_mut(index).and_then(Peer::contact_mut).map_or(0, |contact| contact.seen_keys);
+        taken(self.mesh.seen.len() < MAX_SEEN && of_asker < MAX_SEEN_OF_ONE)?;
+        if !self.may_use(*address, from, index) {
             return Err(refused(Dropped::Ignored));
         }
         let introduced =
@@ -113,21 +119,23 @@ impl Node {
         // After the signature, or an introducer could keep askers and addresses from being served at all.
         taken(self.mesh.targets.take(now, address.ip()))?;
         taken(self.peers.get_mut(index).is_some_and(|peer| peer.contact().asked_for.take(now, ASKERS)))?;
+        if let Some(peer) = self.peers.get_mut(index) {
+            // What is named first is where the introducer hears the asker.
+            peer.contact().on_heard_at(*address);
+        }
         if self.is_fresh(now, index) {
-            self.mesh.seen.insert(*ephemeral, index);
-            self.mesh.seen_order.push_back((now, *ephemeral));
+            self.remember_key(now, index, ephemeral);
+            self.join(index, from, ephemeral);
             let through = self.relayed_by(from, asker);
             for address in [Some(*address), through].into_iter().flatten() {
                 self.answer_there_too(now, index, address);
             }
             return Ok(Some(IntroductionStatus::Accepted));
         }
-        taken(self.mesh.targets.take(now, address.ip()))?;
         let accepted = responder::answer_to(&self.local, asker, ephemeral, &hash, &mut self.rng).map_err(refused)?;
         let token = |by| self.local.net.punch_token(ephemeral, asker, &self.local.id, by);
         let (own, theirs) = (token(PunchedBy::Target), token(PunchedBy::Asker));
-        self.mesh.seen.insert(*ephemeral, index);
-        self.mesh.seen_order.push_back((now, *ephemeral));
+        self.remember_key(now, index, ephemeral);
         self.mesh.expect_token(now, theirs, Token { peer: index, asked: false, until: now + WAITS });
         let mut addresses = vec![*address];
         addresses.extend(self.relayed_by(from, asker));
@@ -140,14 +148,14 @@ impl Node {
         }
         self.add_half_open(now, index, session);
         if let Some(peer) = self.peers.get_mut(index) {
-            peer.contact().answering = Some(Answering {
-                introducer: from,
-                ephemeral: *ephemeral,
+            let contact = peer.contact();
+            contact.introduced = Some((serial, now));
+            contact.answering = Some(Answering {
+                keys: vec![(*ephemeral, from)],
                 answer,
                 token: own,
                 serial,
                 addresses,
-                since: now,
                 sent: 0,
                 next_at: now,
             });
@@ -156,11 +164,46 @@ impl Node {
         Ok(Some(IntroductionStatus::Accepted))
     }
 
-    fn is_answering(&mut self, index: PeerIndex, ephemeral: &[u8; 32]) -> bool {
-        let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
-        contact
-            .and_then(|contact| contact.answering.as_ref())
-            .is_some_and(|answering| answering.ephemeral == *ephemeral)
+    /// The answer that is under way, and whose session is still half-open.
+    fn answering(&mut self, index: PeerIndex) -> Option<&mut Answering> {
+        let peer = self.peers.get_mut(index)?;
+        let serial = peer.contact_mut()?.answering.as_ref()?.serial;
+        let is_over = !peer.session(serial).is_some_and(Session::is_half_open);
+        let answering = &mut peer.contact_mut()?.answering;
+        answering.take_if(|_| is_over);
+        answering.as_mut()
+    }
+
+    /// The introducer that brought this key, if it is answered now.
+    fn answers_to(&mut self, index: PeerIndex, ephemeral: &[u8; 32]) -> Option<PeerIndex> {
+        let keys = &self.answering(index)?.keys;
+        keys.iter().find(|(key, _)| key == ephemeral).map(|&(_, introducer)| introducer)
+    }
+
+    /// A further key of an asker that is answered already: its introducer may repeat it, and bring further addresses.
+    fn join(&mut self, index: PeerIndex, from: PeerIndex, ephemeral: &[u8; 32]) {
+        if let Some(answering) = self.answering(index).filter(|answering| answering.keys.len() <= MAX_JOINED) {
+            answering.keys.push((*ephemeral, from));
+        }
+    }
+
+    /// No introduction with this key is accepted again.
+    fn remember_key(&mut self, now: Instant, index: PeerIndex, ephemeral: &[u8; 32]) {
+        self.mesh.seen.insert(*ephemeral, index);
+        self.mesh.seen_order.push_back((now, *ephemeral));
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.contact().seen_keys += 1;
+        }
+    }
+
+    /// Those that are older than any nonce that is accepted.
+    pub(super) fn forget_keys(&mut self, now: Instant) {
+        while self.mesh.seen_order.front().is_some_and(|&(at, _)| now >= at + SEEN) {
+            let key = self.mesh.seen_order.pop_front().and_then(|(_, key)| self.mesh.seen.remove(&key));
+            if let Some(contact) = key.and_then(|asker| self.peers.get_mut(asker)).and_then(Peer::contact_mut) {
+                contact.seen_keys = contact.seen_keys.saturating_sub(1);
+            }
+        }
     }
 
     /// The same introduction, with another address.
@@ -172,14 +215,7 @@ impl Node {
         ephemeral: &[u8; 32],
         address: SocketAddr,
     ) {
-        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
-        let usable = hop::is_public(address) || near && hop::is_private(address);
-        if !usable || !self.is_answering(index, ephemeral) {
-            return;
-        }
-        let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
-        if contact.and_then(|contact| contact.answering.as_ref()).is_some_and(|answering| answering.introducer == from)
-        {
+        if self.may_use(address, from, index) && self.answers_to(index, ephemeral) == Some(from) {
             self.answer_there_too(now, index, address);
         }
     }
@@ -190,10 +226,13 @@ impl Node {
         relays.then(|| hop::relayed(introducer, self.local.net.tag(member)))
     }
 
-    /// An introduction of this member was accepted a moment ago, and is being answered.
+    /// An introduction of this member was accepted a moment ago, and its session is still half-open.
     fn is_fresh(&mut self, now: Instant, index: PeerIndex) -> bool {
-        let contact = self.peers.get_mut(index).and_then(Peer::contact_mut);
-        contact.and_then(|contact| contact.answering.as_ref()).is_some_and(|answering| now < answering.since + FRESH)
+        let is_heard = self.answering(index).is_none();
+        let Some(peer) = self.peers.get_mut(index) else { return false };
+        let Some((serial, since)) = peer.contact_mut().and_then(|contact| contact.introduced) else { return false };
+        let fresh = if is_heard { FRESH_IF_HEARD } else { FRESH };
+        peer.session(serial).is_some_and(Session::is_half_open) && now < since + fresh
     }
 
     /// The answer that is under way goes to one more address, at once.
@@ -232,10 +271,8 @@ impl Node {
 
     /// The asker was heard from `link`: its NAT lets in what comes from there.
     pub(super) fn on_token_of_asker(&mut self, now: Instant, link: Link, asker: PeerIndex) {
-        let Some(peer) = self.peers.get_mut(asker) else { return };
-        let is_answering = peer.contact_mut().is_some_and(|contact| contact.answering.is_some());
-        if !is_answering {
-            if let Some(session) = peer.newest_session() {
+        if self.answering(asker).is_none() {
+            if let Some(session) = self.peers.get_mut(asker).and_then(Peer::newest_session) {
                 session.path.hear(now, Link::to(link.remote));
                 self.settle(now, asker);
             }
@@ -246,10 +283,9 @@ impl Node {
 
     /// Sends the answer to an introduction once more, if it is time.
     pub(super) fn repeat_answer(&mut self, now: Instant, index: PeerIndex) {
-        let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut) else { return };
-        let Some(answering) = contact.answering.as_mut().filter(|answering| now >= answering.next_at) else { return };
+        let Some(answering) = self.answering(index).filter(|answering| now >= answering.next_at) else { return };
         let Some(after) = ANSWERS.get(answering.sent) else {
-            contact.answering = None;
+            self.on_answered_enough(index);
             return;
         };
         answering.sent += 1;
@@ -261,6 +297,12 @@ impl Node {
                 self.mesh.post_token(Link::to(address), &token);
             }
             self.mesh.post(Link::to(address), &answer);
+        }
+    }
+
+    fn on_answered_enough(&mut self, index: PeerIndex) {
+        if let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut) {
+            contact.answering = None;
         }
     }
 

@@ -1,15 +1,15 @@
 //! What a node remembers of a member with which it has, or wants, to do (PROTOCOL §12).
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::frame::MeshFrame;
+use super::relay::Pieces;
 use super::seek::Seeking;
 use super::spraying::Attempts;
 use crate::base::{Link, PeerIndex};
 use crate::proto::bucket::{Bucket, Rate};
-use crate::proto::channel::parts::Reassembly;
 use crate::proto::command::Step;
 use crate::proto::hop;
 use crate::proto::session::Serial;
@@ -34,6 +34,10 @@ pub(super) const ASKERS: Rate = Rate { per_second: 1, burst: 4 };
 pub(super) const QUESTIONS: Rate = Rate { per_second: 10, burst: 40 };
 /// Addresses that one member says it has, and that are new: each is pinged a few times, whosever it is.
 pub(super) const NAMED: Rate = Rate { per_second: 2, burst: 48 };
+/// Beyond that burst each costs so many datagrams of its own: it has no more sent to others than it sends itself (six pings of 64 bytes; the shortest datagram of a session has 32).
+const DATAGRAMS_AN_ADDRESS: u64 = 12;
+/// How often it is greeted at once because it announced itself elsewhere.
+pub(super) const NEWCOMERS: Rate = Rate { per_second: 1, burst: 2 };
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -44,6 +48,8 @@ pub(crate) struct Contact {
     pub(super) introduces: bool,
     /// Where introducers see it.
     pub(super) addresses: Vec<SocketAddr>,
+    /// Where introducers hear it, of each family: they say so apart from what it says itself.
+    pub(super) heard_at: [Option<IpAddr>; 2],
     /// Where it says that it may be reached.
     pub(super) told: Vec<(SocketAddr, Source)>,
     /// Where it sees this node.
@@ -55,10 +61,14 @@ pub(crate) struct Contact {
     pub(super) list: List,
     pub(crate) seeking: Option<Seeking>,
     pub(super) answering: Option<Answering>,
+    /// The session that its last introduction made, and when.
+    pub(super) introduced: Option<(Serial, Instant)>,
+    /// Keys of its introductions that are remembered.
+    pub(super) seen_keys: usize,
     /// Frames that wait to be sent to it.
     out: VecDeque<MeshFrame>,
     /// Pieces of relayed datagrams that it sent.
-    pub(super) parts: Option<Box<Reassembly>>,
+    pub(super) pieces: Pieces,
     /// Where it announced itself on the link.
     pub(crate) nearby: Vec<SocketAddr>,
     /// Hellos of it that are answered, and errors about the size of packets to it.
@@ -68,7 +78,9 @@ pub(crate) struct Contact {
     pub(super) introductions: Bucket,
     pub(super) asked_for: Bucket,
     pub(super) questions: Bucket,
-    pub(super) named: Bucket,
+    named: Bucket,
+    named_in_all: u64,
+    pub(super) newcomers: Bucket,
     /// When this node asked it last to have somebody knock, when it asked this node, and how often it makes this node knock.
     pub(super) asked_to_knock: Option<Instant>,
     pub(super) knocked_for: Option<Instant>,
@@ -101,13 +113,12 @@ pub(super) struct List {
 /// The answer to an introduction, until the asker is heard.
 #[derive(Debug)]
 pub(super) struct Answering {
-    pub(super) introducer: PeerIndex,
-    pub(super) ephemeral: [u8; 32],
+    /// `X_1` and who brought it: first the one that is answered, then those of other introducers.
+    pub(super) keys: Vec<([u8; 32], PeerIndex)>,
     pub(super) answer: [u8; HELLO_LEN],
     pub(super) token: [u8; 32],
     pub(super) serial: Serial,
     pub(super) addresses: Vec<SocketAddr>,
-    pub(super) since: Instant,
     pub(super) sent: usize,
     pub(super) next_at: Instant,
 }
@@ -150,6 +161,14 @@ impl Contact {
         self.seeking.as_ref().is_some_and(|seeking| seeking.has_asked(introducer))
     }
 
+    /// An introducer hears it there.
+    pub(super) fn on_heard_at(&mut self, address: SocketAddr) {
+        if hop::is_public(address) {
+            let [v4, v6] = &mut self.heard_at;
+            *(if address.is_ipv4() { v4 } else { v6 }) = Some(address.ip());
+        }
+    }
+
     /// An introducer sees it there. The newest come first.
     pub(super) fn on_address(&mut self, address: SocketAddr) {
         // Pings go there: not to everybody on a link, and not to this host itself.
@@ -159,6 +178,14 @@ impl Contact {
         self.addresses.retain(|known| *known != address);
         self.addresses.insert(0, address);
         self.addresses.truncate(MAX_ADDRESSES);
+    }
+
+    /// Whether one more address that it names is pinged, after it has sent so many datagrams.
+    pub(super) fn may_name(&mut self, now: Instant, received: u64) -> bool {
+        let earned = u64::from(NAMED.burst) + received / DATAGRAMS_AN_ADDRESS;
+        let may = self.named_in_all < earned && self.named.take(now, NAMED);
+        self.named_in_all += u64::from(may);
+        may
     }
 
     /// Queues a frame for it; false if too many wait.
@@ -225,7 +252,6 @@ impl Contact {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let seeking = self.seeking.as_ref().map(Seeking::deadline);
         let answering = self.answering.as_ref().map(|answering| answering.next_at);
-        let parts = self.parts.as_ref().and_then(|parts| parts.deadline());
-        [seeking, answering, self.list.next_at, parts].into_iter().flatten().min()
+        [seeking, answering, self.list.next_at, self.pieces.deadline()].into_iter().flatten().min()
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::contact::{NAMED, QUESTIONS};
+use super::contact::QUESTIONS;
 use super::frame::MeshFrame;
 use super::{MAX_LOCAL, predict};
 use crate::base::{Link, PeerId, PeerIndex};
@@ -46,6 +46,7 @@ impl Node {
         if !is_untold {
             return;
         }
+        self.add_private(now, index);
         let candidates = self.own_candidates(index);
         let Some(peer) = self.peers.get_mut(index) else { return };
         let Some(session) = peer.mesh_session() else { return };
@@ -74,11 +75,10 @@ impl Node {
             records.push(Record::Candidates(Candidates::new(&encode_candidates(&candidates))).encode());
             contact.candidates = Some(candidates);
         }
-        if let Some(session) = peer.mesh_session() {
-            for record in records {
-                // A peer that takes no control records has other worries.
-                let _ = session.channels.send_control(now, &record);
-            }
+        let Some(session) = peer.mesh_session() else { return };
+        if records.iter().any(|record| session.channels.send_control(now, record).is_err()) {
+            // It takes no control records now. What was not told is told when it does.
+            peer.forget_told();
         }
     }
 
@@ -122,6 +122,30 @@ impl Node {
         let Some(contact) = peer.contact_mut() else { return false };
         let told = contact.told.iter().filter(|(_, source)| *source != Source::Local).map(|(address, _)| address);
         told.chain(&contact.addresses).any(|address| own.contains(&address.ip()))
+    }
+
+    /// Whether something may be sent to an address at which `by` says that `whose` is. A private one is on the network of this node, and would let somebody far away look around there: so one
+    /// of the two has to be there as well.
+    pub(super) fn may_use(&mut self, address: SocketAddr, by: PeerIndex, whose: PeerIndex) -> bool {
+        hop::is_public(address) || hop::is_private(address) && (self.is_neighbour(by) || self.is_neighbour(whose))
+    }
+
+    /// Whether the peer is heard on the own network, or is heard, by this node or by an introducer, at an IP address at which this node is seen as well. Its own word does not count.
+    fn is_neighbour(&mut self, index: PeerIndex) -> bool {
+        let Some(peer) = self.peers.get_mut(index) else { return false };
+        let remote = peer.mesh_session().map(|session| session.path.remote());
+        let heard_at = peer.contact_mut().map_or([None; 2], |contact| contact.heard_at);
+        let mut heard = heard_at.into_iter().flatten().chain(remote.map(|remote| remote.ip()));
+        remote.is_some_and(hop::is_near) || heard.any(|ip| self.mesh.observed_ips().any(|own| own == ip))
+    }
+
+    /// Private addresses that a peer has told, and that it was not known then to be near: now it may be.
+    fn add_private(&mut self, now: Instant, index: PeerIndex) {
+        let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut) else { return };
+        let private = contact.told.iter().filter(|(address, _)| hop::is_private(*address));
+        let private: Vec<(SocketAddr, CandidateKind)> =
+            private.map(|&(address, source)| (address, kind(source))).collect();
+        self.add_named(now, index, &private);
     }
 
     /// Pulls what has changed in the list of a standing peer.
@@ -266,7 +290,6 @@ impl Node {
         entries: Entries<'_>,
     ) {
         let found = flags & FOUND != 0;
-        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
         let mut answers: Vec<(PeerIndex, bool)> = Vec::new();
         for entry in entries.iter() {
             // Somebody who is no member of this mesh is of no interest.
@@ -276,9 +299,15 @@ impl Node {
             // Whoever is not asked could fill this node with nonces that are none, and with addresses of others.
             let is_asked = peer.contact_mut().is_some_and(|contact| contact.has_asked(from));
             if found && is_asked && entry.connected {
-                peer.contact().on_nonce(now, entry.nonce);
-                if hop::is_public(entry.address) || (near && hop::is_private(entry.address)) {
-                    peer.contact().on_address(entry.address);
+                let contact = peer.contact();
+                contact.on_nonce(now, entry.nonce);
+                if !entry.claimed {
+                    contact.on_heard_at(entry.address);
+                }
+                if self.may_use(entry.address, from, index)
+                    && let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut)
+                {
+                    contact.on_address(entry.address);
                 }
             }
             if found && entry.connected && !entry.claimed {
@@ -308,13 +337,17 @@ impl Node {
         let is_standing = peer.is_standing();
         let contact = peer.contact();
         contact.on_nonce(now, nonce);
-        let knew = std::mem::replace(&mut contact.introduces, flags & ABOUT_INTRODUCES != 0);
+        let introduces = flags & ABOUT_INTRODUCES != 0;
+        let knew = std::mem::replace(&mut contact.introduces, introduces);
         contact.seen = Some(seen).filter(|seen| seen.port() != 0);
         if became_relay {
             self.offer_relay(now, from);
         }
         self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
-        self.on_introducer(now, from, !knew);
+        // Only that is news to those who search: it says something of itself whenever it likes.
+        if introduces && !knew {
+            self.on_introducer(now, from);
+        }
     }
 
     /// A peer says where it sees this node. Those that are not asked to introduce it may say it too, but push nobody out.
@@ -363,8 +396,6 @@ impl Node {
     /// Where a peer may be reached besides, as it says itself: each address is pinged in the session.
     pub(super) fn on_candidates(&mut self, now: Instant, from: PeerIndex, candidates: Candidates<'_>) {
         let told: Vec<(SocketAddr, Source)> = candidates.iter().take(member::MAX_CANDIDATES).collect();
-        let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
-        let own: Vec<SocketAddr> = self.mesh.local.iter().map(|(own, _)| *own).collect();
         let Some(peer) = self.peers.get_mut(from) else { return };
         peer.contact().told.clone_from(&told);
         // It may share the network, and be told more of this node now.
@@ -372,17 +403,24 @@ impl Node {
         let observed: Vec<SocketAddr> =
             told.iter().filter(|(_, source)| *source == Source::Observed).map(|(address, _)| *address).collect();
         let foretold = predict::next_ports(&observed).into_iter().map(|address| (address, CandidateKind::Predicted));
-        let named = told.into_iter().map(|(address, source)| (address, kind(source))).chain(foretold);
-        for (address, kind) in named {
-            let usable = hop::is_public(address) || (near && hop::is_private(address));
+        let named: Vec<(SocketAddr, CandidateKind)> =
+            told.into_iter().map(|(address, source)| (address, kind(source))).chain(foretold).collect();
+        self.add_named(now, from, &named);
+    }
+
+    /// Addresses that a peer says it has become candidates.
+    fn add_named(&mut self, now: Instant, from: PeerIndex, named: &[(SocketAddr, CandidateKind)]) {
+        for &(address, kind) in named {
             // A port of one's own address: a node must not ping itself.
-            if !usable || own.contains(&address) {
+            let is_own = self.mesh.local.iter().any(|(own, _)| *own == address);
+            if is_own || !self.may_use(address, from, from) {
                 continue;
             }
+            let Some(peer) = self.peers.get_mut(from) else { return };
+            let received = peer.received();
             let Some(session) = peer.mesh_session() else { return };
-            let is_new = !session.path.knows(address);
-            // Each new address has somebody pinged who may have nothing to do with it.
-            if is_new && !peer.contact().named.take(now, NAMED) {
+            // Each has somebody pinged who may have nothing to do with it.
+            if session.path.would_ask(now, address) && !peer.contact().may_name(now, received) {
                 peer.drops.count(Dropped::RateLimited);
                 continue;
             }

@@ -59,6 +59,8 @@ const NONCE_PERIOD: Duration = Duration::from_secs(600);
 /// Keys of introductions that are remembered, so that none is answered twice: longer than a nonce is accepted.
 const SEEN: Duration = Duration::from_secs(1200);
 const MAX_SEEN: usize = 4096;
+/// Of one asker: few together cannot keep all others from being introduced.
+const MAX_SEEN_OF_ONE: usize = 256;
 /// Punch tokens that are waited for.
 const MAX_TOKENS: usize = 1024;
 /// Datagrams in the clear that wait to be sent.
@@ -67,6 +69,8 @@ const MAX_OUTBOX: usize = 512;
 const MAX_LOCAL: usize = 16;
 /// Addresses of one host, or network, at which introductions are answered: what a liar can have sent to somebody who has nothing to do with it.
 const TARGETS: Rate = Rate { per_second: 2, burst: 16 };
+/// Datagrams to one host, or network, that has not answered: at the word of all members together. More than one of them can cause, so that it takes several to use up what others need.
+const STRANGERS: Rate = Rate { per_second: 40, burst: 256 };
 /// Announcements on the link that are looked at: each costs a MAC for each member.
 const ANNOUNCEMENTS: Rate = Rate { per_second: 10, burst: 20 };
 
@@ -83,6 +87,7 @@ pub(crate) struct Mesh {
     tags: BTreeMap<u64, PeerIndex>,
     forwarded: VecDeque<introduce::Forwarded>,
     targets: PrefixBuckets,
+    pub(super) strangers: PrefixBuckets,
     announcements: super::bucket::Bucket,
     /// Own addresses, as the host says.
     local: Vec<(SocketAddr, CandidateKind)>,
@@ -123,16 +128,19 @@ impl Mesh {
         relay: Option<RelayLimits>,
         rng: &mut Rng,
     ) -> Self {
+        let (nonce, previous_nonce) = (rng.bytes(), rng.bytes());
+        let targets = PrefixBuckets::new(TARGETS, rng);
         Self {
-            nonce: rng.bytes(),
-            previous_nonce: rng.bytes(),
+            nonce,
+            previous_nonce,
             rotate_at: now + NONCE_PERIOD,
             seen: BTreeMap::new(),
             seen_order: VecDeque::new(),
             tokens: BTreeMap::new(),
             tags: peers.map(|(index, id)| (net.tag(id), index)).collect(),
             forwarded: VecDeque::new(),
-            targets: PrefixBuckets::new(TARGETS, rng),
+            strangers: targets.at_rate(STRANGERS),
+            targets,
             announcements: super::bucket::Bucket::default(),
             local: Vec::new(),
             observed: Vec::new(),
@@ -248,11 +256,7 @@ impl Node {
             self.mesh.tokens.retain(|_, token| now < token.until);
             self.tell_all(now);
         }
-        while self.mesh.seen_order.front().is_some_and(|&(at, _)| now >= at + SEEN) {
-            if let Some((_, key)) = self.mesh.seen_order.pop_front() {
-                self.mesh.seen.remove(&key);
-            }
-        }
+        self.forget_keys(now);
         self.expire_forwarded(now);
         self.tell_all_due(now);
         self.tend_standing(now);
@@ -268,17 +272,19 @@ impl Node {
         self.pursue(now, index);
         self.repeat_answer(now, index);
         self.consider_spraying(now, index);
-        if let Some(parts) =
-            self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.parts.as_mut())
-        {
-            parts.handle_timeout(now);
+        if let Some(contact) = self.peers.get_mut(index).and_then(Peer::contact_mut) {
+            contact.pieces.handle_timeout(now);
         }
     }
 
     /// Sends what waits in the clear.
     pub(super) fn send_posted(&mut self, now: Instant, tx: &mut impl TxSink) {
         while let Some((link, datagram)) = self.mesh.outbox.pop_front() {
-            self.emit(now, link, &datagram, tx);
+            if hop::is_relayed(link.remote) || self.mesh.strangers.take(now, link.remote.ip()) {
+                self.emit(now, link, &datagram, tx);
+            } else {
+                self.drops.count(Dropped::RateLimited);
+            }
         }
     }
 

@@ -21,6 +21,8 @@ use crate::wire::sealed::HEADER;
 
 /// Members that were forwarded for in this time count against the limit.
 const ACTIVE: Duration = Duration::from_secs(10);
+/// Members whose pieces one relay brings at the same time.
+const MAX_SENDERS: usize = 8;
 /// The longest datagram that is relayed: what every path carries, with room for later editions.
 const LONGEST: usize = 2048;
 /// What a datagram costs besides its bytes: its envelope, and the headers below.
@@ -38,6 +40,40 @@ pub(crate) struct Relaying {
 struct Allowance {
     bytes: u64,
     updated: Instant,
+}
+
+/// Pieces that one relay has brought: those of each sender apart, so that none can crowd out another's.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    /// By tag, those that sent last at the end.
+    senders: Vec<(u64, Reassembly)>,
+}
+
+impl Pieces {
+    /// Does something with those of one sender. Of too many senders, the one that was silent longest makes room.
+    fn with<T>(&mut self, tag: u64, work: impl FnOnce(&mut Reassembly) -> T) -> T {
+        let known = self.senders.iter().position(|(known, _)| *known == tag);
+        let mut pieces = known.map_or_else(Reassembly::new, |position| self.senders.remove(position).1);
+        let result = work(&mut pieces);
+        if pieces.deadline().is_some() {
+            if self.senders.len() == MAX_SENDERS {
+                self.senders.remove(0);
+            }
+            self.senders.push((tag, pieces));
+        }
+        result
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.senders.retain_mut(|(_, pieces)| {
+            pieces.handle_timeout(now);
+            pieces.deadline().is_some()
+        });
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.senders.iter().filter_map(|(_, pieces)| pieces.deadline()).min()
+    }
 }
 
 impl Relaying {
@@ -103,9 +139,10 @@ impl Node {
             }
             MeshFrame::RelayedPart { hops: 0, tag, number, index, count, data } => {
                 let peer = self.peers.get_mut(from).ok_or(Dropped::UnknownPeer)?;
-                let parts = peer.contact().parts.get_or_insert_with(|| Box::new(Reassembly::new()));
-                // Two members that send through one relay count for themselves; a mixture of both does not open.
-                let whole = parts.on_part(now, number ^ tag as u32, index, count, &data, Ecn::NotEct);
+                let whole = peer
+                    .contact()
+                    .pieces
+                    .with(tag, |pieces| pieces.on_part(now, number, index, count, &data, Ecn::NotEct));
                 let Some((mut datagram, _)) = whole.map_err(|_| Dropped::BadPart)? else { return Ok(()) };
                 self.take_datagram(now, Link::to(hop::relayed(from, tag)), &mut datagram, tx, tun)
             }

@@ -60,7 +60,7 @@ const SETTLE: Duration = Duration::from_secs(4);
 const MAX_RETIRED: usize = 6;
 /// Addresses that are pinged for one introduction.
 const MAX_TARGETS: usize = 16;
-/// Answers examined in one second: each costs public-key work.
+/// Answers examined in one second, of each kind of source: each costs public-key work.
 const EXAMINED: Rate = Rate { per_second: 20, burst: 20 };
 
 /// One search.
@@ -71,7 +71,7 @@ pub(crate) struct Seeking {
     inquiries: Vec<Inquiry>,
     /// Keys of requests of which nothing seems to come. An introducer that says so may have passed the request on all the same, and the member answers no other for a while.
     retired: VecDeque<Key>,
-    examined: Bucket,
+    examined: Examined,
     /// Further introducers are called then: those that were asked have not led to the member.
     call_at: Instant,
 }
@@ -128,7 +128,7 @@ impl Seeking {
             next_at: at,
             inquiries: Vec::new(),
             retired: VecDeque::new(),
-            examined: Bucket::default(),
+            examined: Examined::default(),
             call_at: at + CALL,
         }
     }
@@ -174,17 +174,20 @@ impl Seeking {
     pub(crate) fn verify_answer(
         &mut self,
         now: Instant,
+        from: SocketAddr,
         local: &Local,
         peer: &crate::base::PeerId,
         answer: &Hello<'_>,
     ) -> Result<(Epoch0, PeerIndex), Dropped> {
         let mut result = Err(Dropped::Unexpected);
+        let is_target = self.targets().iter().any(|target| target.ip() == from.ip());
+        let examined = self.examined.of(from, is_target);
         let asked = self.inquiries.iter().filter_map(|inquiry| match &inquiry.stage {
             Stage::Requested(requested) => Some(&requested.key),
             Stage::Asked | Stage::Over => None,
         });
         for key in asked.chain(&self.retired) {
-            if !self.examined.take(now, EXAMINED) {
+            if !examined.take(now, EXAMINED) {
                 return Err(Dropped::RateLimited);
             }
             result = verify(&key.ephemeral, &key.hash, local, peer, answer).map(|epoch| (epoch, key.introducer));
@@ -529,9 +532,14 @@ impl Node {
     ) -> Result<(), Dropped> {
         let peer = self.peers.by_id(&answer.identity()).ok_or(Dropped::UnknownPeer)?;
         let (index, id) = (peer.index, peer.id);
+        // A relay says who sends through it, so one member cannot use up what another may have examined.
+        if !self.is_behind(link, index) {
+            return Err(Dropped::Ignored);
+        }
+        let peer = self.peers.get_mut(index).ok_or(Dropped::UnknownPeer)?;
         let contact = peer.contact_mut().ok_or(Dropped::Unexpected)?;
         let seeking = contact.seeking.as_mut().ok_or(Dropped::Unexpected)?;
-        let (epoch, introducer) = seeking.verify_answer(now, &self.local, &id, answer)?;
+        let (epoch, introducer) = seeking.verify_answer(now, link.remote, &self.local, &id, answer)?;
         let (targets, rtt) = (seeking.targets(), now.saturating_duration_since(seeking.since));
         // The search goes on until the session is confirmed: what brought the answer may be a way in one direction.
         seeking.on_answered(now);
@@ -596,18 +604,38 @@ impl Node {
         }
     }
 
-    /// A peer can introduce now: whoever is sought may be known to it. On a new session it is asked anew: it may have lost the old one, and the question with it.
-    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex, is_new: bool) {
+    /// A peer can introduce now: whoever is sought may be known to it. It is asked anew: it may have lost an older session, and the question with it.
+    pub(super) fn on_introducer(&mut self, now: Instant, introducer: PeerIndex) {
         for index in self.peers.seeking().into_iter().filter(|index| *index != introducer) {
             if let Some(seeking) =
                 self.peers.get_mut(index).and_then(Peer::contact_mut).and_then(|contact| contact.seeking.as_mut())
             {
-                seeking
-                    .inquiries
-                    .retain(|inquiry| !is_new || inquiry.introducer != introducer || inquiry.is_accepted());
+                seeking.inquiries.retain(|inquiry| inquiry.introducer != introducer || inquiry.is_accepted());
                 seeking.hurry(now);
             }
             self.settle(now, index);
+        }
+    }
+}
+
+/// What is left to be examined: whoever floods from one kind of source leaves the others what they need.
+#[derive(Debug, Default)]
+struct Examined {
+    /// Hosts that were pinged, or that have sent the token of the member: who knows neither where it is nor `X_1` is none of them.
+    known: Bucket,
+    /// Who is behind a relay, says the relay.
+    relayed: Bucket,
+    unknown: Bucket,
+}
+
+impl Examined {
+    fn of(&mut self, from: SocketAddr, is_target: bool) -> &mut Bucket {
+        if hop::is_relayed(from) {
+            &mut self.relayed
+        } else if is_target {
+            &mut self.known
+        } else {
+            &mut self.unknown
         }
     }
 }

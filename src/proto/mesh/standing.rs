@@ -13,6 +13,7 @@ use crate::proto::node::Node;
 use crate::wire::hello::{CookieKind, encode_cookie_packet};
 use crate::wire::packet::Packet;
 
+use super::contact::NEWCOMERS;
 use super::measure::RESTING;
 use super::{ANNOUNCEMENTS, MAX_LOCAL};
 
@@ -120,14 +121,16 @@ impl Node {
         let index = peer.index;
         let is_new = peer.set_nearby(from);
         if let Some(session) = peer.newest_session() {
-            session.path.add(now, Link::to(from), CandidateKind::Local);
+            session.path.add_if_room(now, Link::to(from), CandidateKind::Local);
         }
         if is_new {
             // It has just come and does not know that this node is here.
             let soon = now + Duration::from_millis(self.rng.below(500).into());
             let answer_at = self.mesh.announced_at.map_or(soon, |last| soon.max(last + ANSWER_AGAIN));
             self.mesh.announce_at = self.mesh.announce_at.map(|at| at.min(answer_at));
-            if let Some(peer) = self.peers.get_mut(index) {
+            if let Some(peer) = self.peers.get_mut(index)
+                && peer.contact().newcomers.take(now, NEWCOMERS)
+            {
                 peer.on_new_address(now, &mut self.rng);
             }
         }

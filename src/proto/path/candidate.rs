@@ -136,6 +136,11 @@ impl Candidate {
         self.answered.is_some_and(|at| at >= then)
     }
 
+    /// It has never answered, and is not asked before `soon` either: one that was asked a moment ago is not asked again for every packet.
+    pub(super) fn wants_retry(&self, soon: Instant) -> bool {
+        !self.proven && self.answered.is_none() && self.next_at.is_none_or(|at| at > soon)
+    }
+
     /// Starts over with it.
     pub(super) fn retry(&mut self, at: Instant) {
         (self.unanswered, self.next_at) = (0, Some(at));

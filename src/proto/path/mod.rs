@@ -28,6 +28,9 @@ use crate::base::{Link, Rng};
 pub(crate) const MAX_CANDIDATES: usize = 16;
 /// Addresses from which packets came, and that are asked for the first time.
 const MAX_HEARD: usize = 2;
+/// Addresses from which packets came for the first time. Behind two routers that have a port for each destination, each ping that goes to such an address comes from another one: without end.
+/// Where nothing holds the path open, and it is in no doubt, none comes back.
+const HEARD: Rate = Rate { per_second: 1, burst: 8 };
 /// Sealed pings that are answered: both ends may try all candidates at once.
 const ANSWERS: Rate = Rate { per_second: 20, burst: 40 };
 /// Pings to addresses that have never answered: whoever names them may be lying about somebody else's. The burst is a round to all of them.
@@ -65,6 +68,8 @@ pub(crate) struct PathPing {
     pub(crate) cookie: [u8; 32],
     /// The datagram is to be as long as every path carries.
     pub(crate) full: bool,
+    /// Nobody has ever answered from there.
+    pub(crate) is_blind: bool,
 }
 
 /// Traffic went over to another path.
@@ -90,6 +95,7 @@ pub(crate) struct Paths {
     news: bool,
     answers: Bucket,
     blind: Bucket,
+    heard: Bucket,
 }
 
 impl Paths {
@@ -106,6 +112,7 @@ impl Paths {
             news: false,
             answers: Bucket::default(),
             blind: Bucket::default(),
+            heard: Bucket::default(),
         }
     }
 
@@ -114,17 +121,20 @@ impl Paths {
         Self { tentative: true, ..Self::new(now, link) }
     }
 
-    /// Whether it is a candidate already.
-    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+    /// Whether it is pinged if it is named now.
+    pub(crate) fn would_ask(&self, now: Instant, address: SocketAddr) -> bool {
+        let known = self.candidates.iter().find(|known| known.link.is_same_way(Link::to(address)));
+        known.is_none_or(|known| known.wants_retry(now + GRACE))
+    }
+
+    fn knows(&self, address: SocketAddr) -> bool {
         self.candidates.iter().any(|known| known.link.is_same_way(Link::to(address)))
     }
 
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.is_same_way(link)) {
-            // Asked a moment ago, it is not asked again for every packet.
-            let soon = known.next_at.is_some_and(|at| at <= now + GRACE);
-            if !known.proven && !soon && known.answered.is_none() {
+            if known.wants_retry(now + GRACE) {
                 known.retry(now);
             }
             return;
@@ -138,6 +148,13 @@ impl Paths {
         self.candidates.push(Candidate::new(now, link, kind));
     }
 
+    /// The peer may also be there, as anybody can say who has recorded it: nothing makes room for that.
+    pub(crate) fn add_if_room(&mut self, now: Instant, link: Link, kind: CandidateKind) {
+        if self.candidates.len() < MAX_CANDIDATES || self.knows(link.remote) {
+            self.add(now, link, kind);
+        }
+    }
+
     /// Something came from there that may be the peer's. False if enough such addresses are being asked: whoever copies packets and sends them on from many places has few of them asked at a
     /// time.
     pub(crate) fn hear(&mut self, now: Instant, link: Link) -> bool {
@@ -145,7 +162,10 @@ impl Paths {
         let is_asked = known.is_some_and(|known| known.is_asked(now));
         let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
         let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
-        let may = is_asked || is_vouched_for || !is_one_more();
+        let is_known = known.is_some();
+        let is_wanted = self.upkeep.primary.is_some() || self.doubt.is_some();
+        let rate = if is_wanted { HEARD } else { Rate { per_second: 0, ..HEARD } };
+        let may = is_asked || is_vouched_for || !is_one_more() && (is_known || self.heard.take(now, rate));
         // Each copy does not make it be asked once more.
         if may && !is_asked {
             self.add(now, link, CandidateKind::Heard);
@@ -195,6 +215,11 @@ impl Paths {
     /// The session is confirmed: from now on addresses have to prove themselves.
     pub(crate) fn on_confirmed(&mut self) {
         self.tentative = false;
+    }
+
+    /// Nobody has proven yet that the peer hears what is sent.
+    pub(crate) fn is_tentative(&self) -> bool {
+        self.tentative
     }
 
     /// Tries the next way before the session is confirmed: a path may work in one direction only, and then the handshake does not end on it. False if there is no other.
@@ -291,9 +316,12 @@ impl Paths {
         if std::mem::replace(&mut self.upkeep, upkeep) == upkeep {
             return;
         }
+        let is_alone = self.candidates.len() == 1;
         for (position, known) in self.candidates.iter_mut().enumerate() {
             if known.proven && self.doubt.is_none() {
-                known.next_at = upkeep_of(upkeep, position).map(|wait| known.heard.unwrap_or(now) + wait);
+                // What was never measured is measured first: nothing can be found better, or worse, than it before.
+                let due = known.heard.filter(|_| is_alone || known.rtt.is_some());
+                known.next_at = upkeep_of(upkeep, position).map(|wait| due.map_or(now, |heard| heard + wait));
             } else if known.has_failed() && upkeep.others && known.next_at.is_none() {
                 known.retry(now);
             }
@@ -336,7 +364,7 @@ impl Paths {
         let primary_in_trouble = due == 0 && known.unanswered > 1;
         known.next_at =
             Some(now + if in_doubt && (due == 0 || known.proven) { slower(known.unanswered) } else { wait.max(GRACE) });
-        let ping = PathPing { link: known.link, cookie, full };
+        let ping = PathPing { link: known.link, cookie, full, is_blind };
         if primary_in_trouble {
             // The ping that held it open was not answered.
             self.on_doubt(now);
@@ -477,8 +505,12 @@ impl Paths {
 
     /// How long a primary in doubt may be silent before another one replaces it.
     fn grace(&self) -> Duration {
-        let rtt = self.candidates.first().and_then(|primary| primary.rtt).unwrap_or_default();
-        (rtt * 2).clamp(GRACE, MAX_GRACE)
+        let since = self.doubt;
+        let answered = |known: &&Candidate| since.is_some_and(|since| known.answered_since(since));
+        let others = self.candidates.iter().skip(1).filter(answered).filter_map(|known| known.rtt);
+        // What nobody has measured is thought to be as far as the others.
+        let rtt = self.candidates.first().and_then(|primary| primary.rtt).or_else(|| others.max());
+        (rtt.unwrap_or_default() * 2).clamp(GRACE, MAX_GRACE)
     }
 
     fn has_alternative(&self) -> bool {

@@ -121,6 +121,30 @@ fn a_little_faster_is_not_better_and_much_faster_is() {
 }
 
 #[test]
+fn what_nobody_has_measured_is_not_left_for_another_that_is_as_far() {
+    let mut peer = Peer::new(link(1));
+    peer.answer(link(1), 150);
+    peer.answer(relayed(), 140);
+    peer.paths.add(peer.now, relayed(), CandidateKind::Relayed);
+    peer.run(500);
+    peer.paths.on_doubt(peer.now);
+    peer.run(2000);
+    assert_eq!((peer.paths.link(), &peer.moves), (link(1), &Vec::new()));
+}
+
+#[test]
+fn a_path_that_comes_into_use_is_measured_and_left_for_a_better_one() {
+    let mut peer = Peer::new(link(1));
+    peer.answer(link(2), 5);
+    peer.add(link(2));
+    peer.run(2000);
+    assert_eq!(peer.paths.link(), link(1), "nobody knows whether it is better");
+    peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 20_000), others: true });
+    peer.run(1000);
+    assert_eq!(peer.paths.link(), link(2));
+}
+
+#[test]
 fn a_dead_primary_is_left_within_half_a_second_of_doubt_for_one_that_is_warm() {
     let mut peer = Peer::new(link(1));
     peer.answer(relayed(), 60);
@@ -338,4 +362,19 @@ fn one_address_through_two_sockets_is_two_ways_and_a_socket_is_needed_until_its_
         while paths.poll_ping(now, &mut rng).is_some() {}
     }
     assert!(!paths.sockets().any(|socket| socket == 8), "given up");
+}
+
+#[test]
+fn a_peer_whose_every_ping_comes_from_elsewhere_is_asked_at_few_addresses() {
+    for (upkeep, most) in [(None, 8), (Some(MS * 20_000), 8 + 10)] {
+        let mut peer = Peer::new(link(1));
+        peer.paths.set_upkeep(peer.now, Upkeep { primary: upkeep, others: upkeep.is_some() });
+        for port in 100..200 {
+            peer.answer(link(port), 20);
+            peer.paths.on_ping(peer.now, link(port));
+            peer.run(100);
+        }
+        let asked: std::collections::BTreeSet<_> = peer.pings.iter().map(|(_, to, _)| *to).collect();
+        assert!(asked.len() <= most + 1, "{} addresses in ten seconds", asked.len());
+    }
 }

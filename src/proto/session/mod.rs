@@ -12,6 +12,7 @@
 //!                        Confirmed               Confirmed     epoch 1, then n by rekey
 //! ```
 
+mod early;
 pub(crate) mod epoch;
 mod quantum;
 mod rekey;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use epoch::Epoch;
 
+use self::early::Early;
 use self::quantum::Offered;
 pub(crate) use self::quantum::Opening;
 use self::rekey::PendingRekey;
@@ -129,6 +131,8 @@ pub(crate) struct Session {
     moved: Option<Moved>,
     /// Made by an introduction and not confirmed: when the next way is tried.
     rotate_at: Option<Instant>,
+    /// User data that was sent until then.
+    early: Option<Box<Early>>,
     /// Nobody uses it; the goodbye has until then to leave.
     leaving: Option<Instant>,
     /// The peer pings it although nobody uses it.
@@ -173,6 +177,7 @@ impl Session {
             path: Paths::new(now, link),
             moved: None,
             rotate_at: None,
+            early: None,
             leaving: None,
             held_by_peer: false,
             mtu: PathMtu::new(link.remote, BASE),
@@ -230,9 +235,8 @@ impl Session {
     pub(crate) fn on_authentic(&mut self, now: Instant, which: Which, highest: bool, link: Link) -> bool {
         self.activity.on_received(now);
         if self.path.on_packet(now, link, highest) {
-            // What was sent so far went where the peer perhaps is not.
             self.mtu.on_path_changed(link.remote);
-            self.channels.on_new_path(now);
+            self.send_again(now);
         }
         let mut confirmed = false;
         if which == Which::Next {
@@ -242,12 +246,21 @@ impl Session {
             if matches!(self.stage, Stage::Finishing) {
                 self.stage = Stage::Confirmed(now);
                 self.path.on_confirmed();
+                self.early = None;
                 // The responder keeps epoch 0 for its ten seconds: user data in epoch 1 does not show it that we have heard it, and a repeated finish may be on its way.
                 self.previous = None;
                 confirmed = true;
             }
         }
         confirmed
+    }
+
+    /// What was sent so far went where the peer perhaps is not.
+    fn send_again(&mut self, now: Instant) {
+        self.channels.on_new_path(now);
+        if let Some(early) = &mut self.early {
+            early.repeat();
+        }
     }
 
     /// Makes the next epoch the present one.
@@ -313,6 +326,9 @@ impl Session {
             _ => &self.current,
         };
         let total = epoch.seal(now, buffer, len)?;
+        if finishing && lane == Lane::User && self.path.is_tentative() {
+            self.early.get_or_insert_default().keep(buffer.get(..total).unwrap_or_default());
+        }
         self.activity.on_sealed(now);
         self.keepalive_at = None;
         if lane == Lane::User && total > BASE {

@@ -77,10 +77,10 @@ impl Session {
         }
     }
 
-    /// The initiator's ephemeral key in the hello that made this half-open session.
+    /// The initiator's ephemeral key in the hello that made this half-open session; `None` if it was an introduction.
     pub(crate) fn half_open_ephemeral(&self) -> Option<[u8; 32]> {
         match &self.stage {
-            Stage::Offered(offered) => Some(offered.ephemeral),
+            Stage::Offered(offered) => offered.hello.is_some().then_some(offered.ephemeral),
             Stage::AwaitsOffer | Stage::Finishing | Stage::Confirmed(_) => None,
         }
     }

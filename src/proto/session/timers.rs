@@ -101,7 +101,7 @@ impl Session {
         self.rotate_at = Some(now + ROTATE);
         if self.path.rotate(now) {
             self.mtu.on_path_changed(self.path.remote());
-            self.channels.on_new_path(now);
+            self.send_again(now);
             self.keepalive_at = Some(now);
         }
     }

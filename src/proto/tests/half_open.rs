@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::pair::{Datagram, Pair, Side, address, config, identity};
-use crate::base::{PeerId, Rng, TrafficClass};
+use crate::base::{Link, PeerId, PeerIndex, Rng, TrafficClass};
 use crate::crypto::keys::{EphemeralSecret, IdentitySecret};
 use crate::crypto::schedule::Net;
 use crate::crypto::secret::Secret;
+use crate::proto::handshake::responder;
+use crate::proto::session::{Opening, Session};
 use crate::proto::{Dropped, Event, Node, NodeConfig, PeerConfig};
 use crate::wire::hello::{HelloKind, encode_hello};
 
@@ -178,6 +180,33 @@ fn a_half_open_session_is_gone_after_ten_seconds() {
     pair.run(Duration::from_millis(20));
     assert_eq!(half_open(&pair), 0);
     assert!(!pair.b.events.iter().any(|event| matches!(event, Event::Connected { .. })), "{:?}", pair.b.events);
+}
+
+/// A half-open session as an introduction makes one.
+fn introduce(pair: &mut Pair, number: u64) {
+    let (now, index) = (pair.now, PeerIndex(0));
+    let ephemeral = EphemeralSecret::generate(&mut Rng::from_number(number)).public();
+    let node = &mut pair.b.node;
+    let accepted =
+        responder::answer_to(&node.local, &identity(Side::A).id(), &ephemeral, &[7; 32], &mut node.rng).unwrap();
+    let (serial, opening) = (node.next_serial(), Opening::Introduction(&ephemeral));
+    let link = Link::to(address(Side::A));
+    let session = Session::offered(now, serial, link, opening, accepted, &node.local, &mut node.rng);
+    node.add_half_open(now, index, session);
+}
+
+#[test]
+fn a_hello_does_not_end_what_an_introduction_began_nor_the_reverse() {
+    let mut pair = Pair::new(&[]);
+    for round in 1..=3 {
+        let hello = Caller::new(identity(Side::A), round).second_hello(&mut pair);
+        assert_eq!(pair.deliver(&hello), Some(Ok(())));
+        introduce(&mut pair, round.into());
+        assert_eq!(half_open(&pair), 2, "one of each kind");
+        let answers = pair.log.len();
+        assert_eq!(pair.deliver(&hello), Some(Ok(())), "the hello still has its session");
+        assert_eq!(pair.log[answers].bytes[1], 0x81);
+    }
 }
 
 #[test]
