@@ -140,7 +140,7 @@ impl Node {
         }
         self.add_half_open(now, index, session);
         if let Some(peer) = self.peers.get_mut(index) {
-            peer.contact().answering = Some(Answering {
+            peer.contact().answering = Some(Box::new(Answering {
                 introducer: from,
                 ephemeral: *ephemeral,
                 answer,
@@ -150,7 +150,7 @@ impl Node {
                 since: now,
                 sent: 0,
                 next_at: now,
-            });
+            }));
         }
         self.settle(now, index);
         Ok(Some(IntroductionStatus::Accepted))

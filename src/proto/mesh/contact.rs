@@ -11,7 +11,9 @@ use crate::proto::bucket::{Bucket, Rate};
 use crate::proto::channel::parts::Reassembly;
 use crate::proto::command::Step;
 use crate::proto::hop;
+use crate::proto::peer::Answered;
 use crate::proto::session::Serial;
+use crate::proto::waiting::{Backlog, Waiting};
 use crate::wire::hello::HELLO_LEN;
 use crate::wire::member::Source;
 
@@ -37,6 +39,17 @@ pub(super) const NAMED: Rate = Rate { per_second: 2, burst: 48 };
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Contact {
+    /// Where the last confirmed session had it: greeted besides the configured addresses.
+    pub(crate) last_endpoint: Option<SocketAddr>,
+    /// On sessions that have ended.
+    pub(crate) last_received: Option<Instant>,
+    /// Names were asked for; not again before this.
+    pub(crate) resolve_after: Option<Instant>,
+    /// The attempts answered last, by their first answer, the newest first.
+    pub(crate) answered: Vec<Answered>,
+    pub(crate) waiting: Waiting,
+    /// Packets for reliable channels: what ended sessions have not delivered, and what came when there was none.
+    pub(crate) backlog: Backlog,
     /// Its nonce, and when it was heard of.
     nonce: Option<([u8; 16], Instant)>,
     /// It told us so.
@@ -52,8 +65,8 @@ pub(crate) struct Contact {
     pub(super) candidates: Option<Vec<(SocketAddr, Source)>>,
     /// How much of its list of members is known, and when to ask again.
     pub(super) list: List,
-    pub(crate) seeking: Option<Seeking>,
-    pub(super) answering: Option<Answering>,
+    pub(crate) seeking: Option<Box<Seeking>>,
+    pub(super) answering: Option<Box<Answering>>,
     /// Frames that wait to be sent to it.
     out: VecDeque<MeshFrame>,
     /// Pieces of relayed datagrams that it sent.
@@ -76,6 +89,9 @@ pub(crate) struct Contact {
     /// Pings that the operator asked for.
     echoes: Vec<Echo>,
 }
+
+// Part of each session's memory; a search and an answer, which are short, stand in boxes.
+const _: () = assert!(size_of::<Contact>() <= 768);
 
 /// A ping for the operator.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +188,12 @@ impl Contact {
     }
 
     pub(super) fn pop_frame(&mut self) -> Option<MeshFrame> {
-        self.out.pop_front()
+        let frame = self.out.pop_front();
+        if self.out.is_empty() {
+            // A member to which nothing is said costs no buffer.
+            self.out = VecDeque::new();
+        }
+        frame
     }
 
     /// Few are asked for at a time; of more, the oldest is forgotten.
@@ -220,7 +241,7 @@ impl Contact {
 
     /// When something of this is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let seeking = self.seeking.as_ref().map(Seeking::deadline);
+        let seeking = self.seeking.as_ref().map(|seeking| seeking.deadline());
         let answering = self.answering.as_ref().map(|answering| answering.next_at);
         let parts = self.parts.as_ref().and_then(|parts| parts.deadline());
         [seeking, answering, self.list.next_at, parts].into_iter().flatten().min()

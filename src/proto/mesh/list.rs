@@ -108,6 +108,8 @@ impl Node {
         for &(_, address) in &self.mesh.observed {
             push(address, Source::Observed);
         }
+        // It is kept as what the peer was told.
+        all.shrink_to_fit();
         all
     }
 
@@ -354,7 +356,7 @@ impl Node {
         let near = self.mesh.local.iter().any(|(own, _)| hop::is_near(*own));
         let own: Vec<SocketAddr> = self.mesh.local.iter().map(|(own, _)| *own).collect();
         let Some(peer) = self.peers.get_mut(from) else { return };
-        peer.contact().told.clone_from(&told);
+        peer.contact().told = told.clone();
         // It may share the network, and be told more of this node now.
         peer.set_untold();
         let observed: Vec<SocketAddr> =
