@@ -144,6 +144,8 @@ impl Paths {
             let Some(position) = self.candidates.iter().skip(1).position(dispensable) else { return };
             self.candidates.remove(position + 1);
         }
+        // They are few, and stay.
+        self.candidates.reserve_exact(1);
         self.candidates.push(Candidate::new(now, link, kind));
     }
 
@@ -327,8 +329,9 @@ impl Paths {
         }
     }
 
-    /// Moves traffic if it is time. To be called when [`Self::deadline`] has come.
+    /// Moves traffic if it is time, and lets go of what nobody will answer. To be called when [`Self::deadline`] has come.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Moved> {
+        self.candidates.iter_mut().for_each(|known| known.forget_late(now));
         self.choose(now)
     }
 
