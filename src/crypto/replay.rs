@@ -12,16 +12,18 @@ const BLOCK_BITS: u64 = u64::BITS as u64;
 const BLOCKS: usize = (WINDOW / BLOCK_BITS) as usize + 1;
 
 /// A bit for each of the last [`WINDOW`] counters, in blocks that are reused in a ring: moving forward clears whole blocks and shifts nothing.
+///
+/// Counters begin at 0, and most keys see few of them. So blocks come as counters do, and the ring closes when all are there: before that, each block stands at its own number.
 #[derive(Debug)]
 pub struct ReplayWindow {
     highest: Option<u64>,
-    seen: Box<[u64; BLOCKS]>,
+    seen: Box<[u64]>,
 }
 
 impl ReplayWindow {
     /// A window that has seen nothing.
     pub fn new() -> Self {
-        Self { highest: None, seen: Box::new([0; BLOCKS]) }
+        Self { highest: None, seen: Box::default() }
     }
 
     /// Whether `counter` may still come; changes nothing, for the packet is not authentic yet.
@@ -33,7 +35,9 @@ impl ReplayWindow {
         let Some(highest) = self.highest else { return Ok(Unseen(counter)) };
         let seen = match highest.checked_sub(counter) {
             None => false,
-            Some(behind) => behind >= WINDOW || self.seen[slot(counter)] & bit(counter) != 0,
+            Some(behind) => {
+                behind >= WINDOW || self.seen.get(slot(counter)).is_some_and(|seen| seen & bit(counter) != 0)
+            }
         };
         if seen { Err(Replayed) } else { Ok(Unseen(counter)) }
     }
@@ -46,8 +50,10 @@ impl ReplayWindow {
             self.advance(counter);
         }
         // Between check and commit the window may have left this counter behind; its slot then belongs to another.
-        if self.highest.is_some_and(|highest| highest - counter < WINDOW) {
-            self.seen[slot(counter)] |= bit(counter);
+        if self.highest.is_some_and(|highest| highest - counter < WINDOW)
+            && let Some(seen) = self.seen.get_mut(slot(counter))
+        {
+            *seen |= bit(counter);
         }
     }
 
@@ -59,12 +65,30 @@ impl ReplayWindow {
     fn advance(&mut self, counter: u64) {
         let block = counter / BLOCK_BITS;
         let last = self.highest.map_or(0, |highest| highest / BLOCK_BITS);
+        if self.seen.len() < BLOCKS && block >= self.seen.len() as u64 {
+            self.grow(block);
+        }
         if block - last >= BLOCKS as u64 {
             self.seen.fill(0);
         } else {
-            (last + 1..=block).for_each(|fresh| self.seen[(fresh % BLOCKS as u64) as usize] = 0);
+            for fresh in last + 1..=block {
+                if let Some(seen) = self.seen.get_mut((fresh % BLOCKS as u64) as usize) {
+                    *seen = 0;
+                }
+            }
         }
         self.highest = Some(counter);
+    }
+
+    /// Makes room for `block`, in steps that double.
+    #[cold]
+    fn grow(&mut self, block: u64) {
+        let wanted = usize::try_from(block).map_or(BLOCKS, |block| block.min(BLOCKS - 1) + 1);
+        let mut seen = vec![0; wanted.next_power_of_two().min(BLOCKS)].into_boxed_slice();
+        for (new, old) in seen.iter_mut().zip(&self.seen) {
+            *new = *old;
+        }
+        self.seen = seen;
     }
 }
 
@@ -159,6 +183,20 @@ mod tests {
         let (low, high) = (100_000, 100_000 + WINDOW);
         assert!((low..high).rev().all(|counter| accept(&mut window, counter)));
         assert!((0..high).all(|counter| !accept(&mut window, counter)));
+    }
+
+    #[test]
+    fn a_window_grows_with_its_counters_and_no_further_than_it_spans() {
+        let mut window = ReplayWindow::new();
+        let mut blocks = Vec::new();
+        for counter in 0..3 * WINDOW {
+            assert!(accept(&mut window, counter) && !accept(&mut window, counter));
+            blocks.push(window.seen.len());
+        }
+        assert!(blocks.is_sorted());
+        blocks.dedup();
+        assert_eq!(blocks, [1, 2, 4, 8, 16, 32, 64, 128, BLOCKS]);
+        assert!((2 * WINDOW..3 * WINDOW).all(|counter| !accept(&mut window, counter)));
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Inbound {
     ) {
         let Plaintext { link, highest, bytes, .. } = plaintext;
         let len = HEADER + bytes.len() + TAG;
-        let drops = &owner.receiving.counters.drops;
+        let counters = &owner.receiving.counters;
         let outer = link.class.ecn();
         if outer != Ecn::NotEct {
             mark_packets(bytes, outer);
@@ -196,7 +196,7 @@ impl Inbound {
                     received.traffic.rx_bytes += data.len() as u64;
                 }
                 Ok(false) => {}
-                Err(reason) => drops.count(reason),
+                Err(reason) => counters.count_drop(reason),
             }
         };
         let (all, mut others) = (frames.remaining(), 0);
@@ -205,10 +205,10 @@ impl Inbound {
                 Ok(Frame::UnreliableData { channel, data }) if channel >= FIRST_UNRELIABLE => packet(data, false),
                 Ok(Frame::PartialData { channel, data }) if channel >= FIRST_UNRELIABLE => packet(data, true),
                 Ok(_) => others += 1,
-                Err(_) => drops.count(Dropped::BadFrame),
+                Err(_) => counters.count_drop(Dropped::BadFrame),
             }
         }
-        drops.count_many(Dropped::BadFrame, u64::from(frames.remaining()).saturating_sub(1));
+        counters.count_drops(Dropped::BadFrame, u64::from(frames.remaining()).saturating_sub(1));
         if others > 0 {
             let len = if others == all { len } else { 0 };
             leave_opened(shared, owner, link, highest, len, without_packets(bytes));
@@ -330,7 +330,7 @@ fn without_packets(plaintext: &[u8]) -> Vec<u8> {
 fn leave_opened(shared: &Shared, owner: &Owner, link: Link, highest: bool, len: usize, plaintext: Vec<u8>) {
     let mail = OpenedMail { peer: owner.peer, session: owner.receiving.session, link, highest, len, plaintext };
     if let Err(reason) = shared.mailbox.opened(mail) {
-        owner.receiving.counters.drops.count(reason);
+        owner.receiving.counters.count_drop(reason);
     }
 }
 

@@ -132,10 +132,10 @@ impl Outbound {
         let first = usize::from(lost);
         let result = self.pieces(view, peer, sending, &plan, first, room, class, way);
         if lost {
-            sending.counters.drops.count(Dropped::Congestion);
+            sending.counters.count_drop(Dropped::Congestion);
         }
         if let Err(reason) = result {
-            sending.counters.drops.count(reason);
+            sending.counters.count_drop(reason);
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ impl Outbound {
                 });
                 self.count(view, peer, way).sent(total);
             }
-            Err(reason) => sending.counters.drops.count(reason),
+            Err(reason) => sending.counters.count_drop(reason),
         }
     }
 }

@@ -49,7 +49,8 @@ impl Table {
         }
         let indexes = published.receiving.iter().map(|receiving| receiving.index).collect();
         for receiving in published.receiving {
-            view.receiving.entry(receiving.index).or_default().push(Owner { peer, receiving });
+            let owners = view.receiving.entry(receiving.index).or_insert_with(|| Vec::with_capacity(1));
+            owners.push(Owner { peer, receiving });
         }
         if let Some(slot) = view.sending.get_mut(peer.slot()) {
             *slot = Some(Slot { sending: published.sending, indexes });

@@ -1,9 +1,10 @@
 //! When a session was used, and how much: noted by whoever carries its bytes, read by its owner.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::base::SharedDrops;
+use crate::base::{Dropped, Drops, SharedDrops};
 
 /// A point in time that threads share; microseconds since an origin, from 1 on, so that 0 is none.
 #[derive(Debug, Default)]
@@ -205,11 +206,30 @@ pub struct Counters {
     tx_datagrams: AtomicU64,
     tx_bytes: AtomicU64,
     tx_packets: AtomicU64,
-    /// Of authenticated packets, and of packets for the peer.
-    pub drops: SharedDrops,
+    /// There is nothing before the first is counted: of most peers, nothing ever is.
+    drops: OnceLock<Box<SharedDrops>>,
 }
 
 impl Counters {
+    /// Counts a drop: of an authenticated packet, or of a packet for the peer.
+    pub fn count_drop(&self, reason: Dropped) {
+        self.count_drops(reason, 1);
+    }
+
+    /// Counts several.
+    pub fn count_drops(&self, reason: Dropped, number: u64) {
+        if number > 0 {
+            self.drops.get_or_init(Box::default).count_many(reason, number);
+        }
+    }
+
+    /// Adds what was dropped to `drops`.
+    pub fn add_drops_to(&self, drops: &mut Drops) {
+        if let Some(own) = self.drops.get() {
+            own.add_to(drops);
+        }
+    }
+
     /// Adds to all of them but `sessions`, which is the owner's.
     pub fn add(&self, traffic: &Traffic) {
         let pairs = [

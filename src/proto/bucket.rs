@@ -3,18 +3,17 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::Rng;
 
 /// Buckets of one table. Constant memory whatever the number of sources; sources that fall into one bucket share it.
 const BUCKETS: usize = 1024;
-const MICRO: u64 = 1_000_000;
 
 /// How fast a bucket fills and how much it holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// Tokens per second.
+    /// Tokens per second; at least one.
     pub(crate) per_second: u32,
     /// Tokens that a rested bucket holds.
     pub(crate) burst: u32,
@@ -23,20 +22,18 @@ pub(crate) struct Rate {
 /// A bucket that starts full.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bucket {
-    /// Millionths of a token that are missing from a full bucket.
-    missing: u64,
-    updated: Option<Instant>,
+    /// When it is full again, if nothing is taken: what is missing until then is missing now.
+    full_at: Option<Instant>,
 }
 
 impl Bucket {
     /// Takes one token, if there is one.
     pub(crate) fn take(&mut self, now: Instant, rate: Rate) -> bool {
-        let elapsed = self.updated.map_or(0, |then| now.saturating_duration_since(then).as_micros() as u64);
-        self.updated = Some(now);
-        self.missing = self.missing.saturating_sub(elapsed.saturating_mul(u64::from(rate.per_second)));
-        let allowed = self.missing + MICRO <= u64::from(rate.burst) * MICRO;
+        let token = Duration::from_secs(1) / rate.per_second;
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + token;
+        let allowed = full_at.saturating_duration_since(now) <= token * rate.burst;
         if allowed {
-            self.missing += MICRO;
+            self.full_at = Some(full_at);
         }
         allowed
     }
@@ -76,8 +73,6 @@ impl PrefixBuckets {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -86,6 +81,7 @@ mod tests {
         let rate = Rate { per_second: 10, burst: 5 };
         let mut bucket = Bucket::default();
         assert_eq!((0..20).filter(|_| bucket.take(start, rate)).count(), 5);
+        assert_eq!(size_of::<Bucket>(), 16, "there are many of them");
         let taken = (1..=100).filter(|&i| bucket.take(start + Duration::from_millis(i * 100), rate)).count();
         assert_eq!(taken, 100, "ten a second for ten seconds");
         assert!(!bucket.take(start, rate), "a clock that goes back gives nothing");

@@ -67,7 +67,7 @@ pub(crate) struct PathMtu {
     stage: Stage,
     /// A search has ended, and the path has not changed since.
     complete: bool,
-    round: Option<Round>,
+    round: Option<Box<Round>>,
     echo: Option<Echo>,
     /// What waits to be sent.
     outgoing: Vec<Probe>,
@@ -213,7 +213,12 @@ impl PathMtu {
         if self.outgoing.is_empty() {
             self.advance(now, rtt);
         }
-        self.outgoing.pop()
+        let probe = self.outgoing.pop();
+        if self.outgoing.is_empty() {
+            // A session that asks for nothing keeps no buffer.
+            self.outgoing = Vec::new();
+        }
+        probe
     }
 
     /// When [`Self::poll`] has something to do, unless something happens before.
@@ -306,7 +311,7 @@ impl PathMtu {
             return;
         }
         let open = sizes.into_iter().map(|size| Probe { number: self.number(), size }).collect();
-        self.round = Some(Round { open, tries: 0, silent: 0, due: now });
+        self.round = Some(Box::new(Round { open, tries: 0, silent: 0, due: now }));
         self.send_round(now, rtt, true);
     }
 

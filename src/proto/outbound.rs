@@ -347,7 +347,7 @@ impl Node {
         };
         // What earlier sessions did not deliver is older than what waits.
         peer.redeliver(now);
-        while let Some(packet) = self.peers.get_mut(index).and_then(|peer| peer.waiting.pop()) {
+        while let Some(packet) = self.peers.get_mut(index).and_then(|peer| peer.pop_waiting()) {
             if let Ok(inner) = IpPacket::parse(&packet) {
                 // A drop is counted where it happens.
                 let _ = self.send_ip(now, index, &inner, tx);

@@ -14,7 +14,6 @@ use super::hop;
 use super::mesh::{Contact, Seeking};
 use super::mtu::Probe;
 use super::session::{Hold, Serial, Session};
-use super::waiting::{Backlog, Waiting};
 use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
 use crate::envelope::{Counters, Traffic};
 use crate::wire::hello::HELLO_LEN;
@@ -53,8 +52,6 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     endpoints: Vec<SocketAddr>,
     keepalive: Option<Duration>,
-    /// Where the last confirmed session had it: greeted besides the configured addresses.
-    last_endpoint: Option<SocketAddr>,
     pub(crate) attempt: Option<Box<Initiator>>,
     stopped: bool,
     /// A session is kept with it, to be introduced and found.
@@ -71,18 +68,11 @@ pub(crate) struct Peer {
     /// What there is to know of a peer with which this node has or wants to do.
     contact: Option<Box<Contact>>,
     /// As the peers list has it.
-    pub(super) listed: Option<(SocketAddr, bool)>,
+    pub(super) listed: Option<Box<(SocketAddr, bool)>>,
     pub(super) change: u32,
     pub(crate) sessions: Vec<Session>,
     /// The session that is sent on.
     active: Option<Serial>,
-    pub(crate) waiting: Waiting,
-    /// Packets for reliable channels: what ended sessions have not delivered, and what came when there was none.
-    backlog: Backlog,
-    /// On sessions that have ended.
-    last_received: Option<Instant>,
-    /// The attempts answered last, by their first answer, the newest first.
-    answered: Vec<Answered>,
     pub(crate) traffic: Traffic,
     pub(crate) drops: Drops,
     /// The same of other threads.
@@ -90,20 +80,21 @@ pub(crate) struct Peer {
     /// See `publish`.
     pub(super) published_stamp: u64,
     /// Indexes and addresses under which the table finds this peer.
-    pub(crate) registered: Vec<SessionIndex>,
-    pub(crate) registered_greeted: Vec<SocketAddr>,
+    pub(crate) registered: Box<[SessionIndex]>,
+    pub(crate) registered_greeted: Box<[SocketAddr]>,
     sessions_removed: bool,
-    /// Names were asked for; not again before this.
-    resolve_after: Option<Instant>,
     /// Where the node's schedule has it.
     pub(crate) scheduled: Option<Instant>,
     /// It stands in the node's queue of peers that may have something to send.
     pub(crate) ready: bool,
 }
 
+// Of most members nothing more is ever known: what there is only of some stands in `Contact`, or in a box of its own.
+const _: () = assert!(size_of::<Peer>() <= 368);
+
 /// An attempt of the peer that was answered.
 #[derive(Clone, Copy, Debug)]
-struct Answered {
+pub(crate) struct Answered {
     ephemeral: [u8; 32],
     /// It led to a confirmed session: its hellos have served their purpose.
     finished: bool,
@@ -116,7 +107,6 @@ impl Peer {
             id: config.id,
             endpoints: config.endpoints.clone(),
             keepalive: config.keepalive,
-            last_endpoint: None,
             standing: false,
             relay: false,
             untold: false,
@@ -131,18 +121,13 @@ impl Peer {
             stopped: false,
             sessions: Vec::new(),
             active: None,
-            waiting: Waiting::default(),
-            backlog: Backlog::default(),
-            last_received: None,
-            answered: Vec::new(),
             traffic: Traffic::default(),
             drops: Drops::default(),
             counters: None,
             published_stamp: 0,
-            registered: Vec::new(),
-            registered_greeted: Vec::new(),
+            registered: Box::default(),
+            registered_greeted: Box::default(),
             sessions_removed: false,
-            resolve_after: None,
             scheduled: None,
             ready: false,
         }
@@ -179,7 +164,7 @@ impl Peer {
         let contact = self.contact();
         if contact.seeking.is_none() {
             contact.step(now, Step::Wanted);
-            contact.seeking = Some(Seeking::new(now, at));
+            contact.seeking = Some(Box::new(Seeking::new(now, at)));
         }
     }
 
@@ -193,7 +178,8 @@ impl Peer {
     pub(crate) fn greetable(&self) -> Vec<SocketAddr> {
         let mut all: Vec<SocketAddr> = Vec::new();
         let nearby = self.contact.iter().flat_map(|contact| contact.nearby.iter().take(NEARBY_GREETED));
-        for &address in self.last_endpoint.iter().chain(&self.endpoints).chain(nearby) {
+        let last = self.contact.iter().filter_map(|contact| contact.last_endpoint.as_ref());
+        for &address in last.chain(&self.endpoints).chain(nearby) {
             if !all.contains(&address) {
                 all.push(address);
             }
@@ -219,8 +205,7 @@ impl Peer {
     /// Whether something waits for a session.
     fn wants_session(&self, now: Instant) -> bool {
         let stands = self.standing && self.away_until.is_none_or(|until| now >= until);
-        let waits = !self.waiting.is_empty() || !self.backlog.is_empty();
-        !self.carries_user_data() && (waits || self.keepalive.is_some() || stands)
+        !self.carries_user_data() && (self.has_waiting() || self.keepalive.is_some() || stands)
     }
 
     /// After a hello of the attempt was sent.
@@ -231,8 +216,9 @@ impl Peer {
     }
 
     fn ask_for_addresses(&mut self, now: Instant, events: &mut impl Extend<Event>) {
-        if self.resolve_after.is_none_or(|after| now >= after) {
-            self.resolve_after = Some(now + RESOLVE_PAUSE);
+        let contact = self.contact();
+        if contact.resolve_after.is_none_or(|after| now >= after) {
+            contact.resolve_after = Some(now + RESOLVE_PAUSE);
             events.extend([Event::Resolve { peer: self.index }]);
         }
     }
@@ -250,18 +236,20 @@ impl Peer {
     /// Refuses a hello that only a recorder can have sent: of an attempt that has led to a session, or of an earlier attempt while a later one is half-open, which it
     /// would end (PROTOCOL §4.3, step 4).
     pub(crate) fn refuse_recorded(&self, ephemeral: &[u8; 32]) -> Result<(), Dropped> {
-        let place = |key: &[u8; 32]| self.answered.iter().position(|answered| answered.ephemeral == *key);
+        let answered = self.contact.as_ref().map_or(&[][..], |contact| &contact.answered);
+        let place = |key: &[u8; 32]| answered.iter().position(|answered| answered.ephemeral == *key);
         let Some(own) = place(ephemeral) else {
             return Ok(());
         };
-        let finished = self.answered.get(own).is_some_and(|answered| answered.finished);
+        let finished = answered.get(own).is_some_and(|answered| answered.finished);
         let half_open = self.sessions.iter().find_map(Session::half_open_ephemeral).and_then(|key| place(&key));
         if finished || half_open.is_some_and(|newer| newer < own) { Err(Dropped::Replayed) } else { Ok(()) }
     }
 
     /// The attempt with this ephemeral key has led to a session.
     pub(crate) fn on_finished(&mut self, ephemeral: &[u8; 32]) {
-        if let Some(answered) = self.answered.iter_mut().find(|answered| answered.ephemeral == *ephemeral) {
+        let mut known = self.contact.iter_mut().flat_map(|contact| &mut contact.answered);
+        if let Some(answered) = known.find(|answered| answered.ephemeral == *ephemeral) {
             answered.finished = true;
         }
     }
@@ -271,15 +259,23 @@ impl Peer {
     /// One that began with a hello leaves one that an introduction made, and the reverse: introducers can hold introductions back, and whoever has recorded a hello that was lost can send it.
     pub(crate) fn add_half_open(&mut self, session: Session) {
         let opening = session.half_open_ephemeral();
+        let answered = &mut self.contact().answered;
         if let Some(ephemeral) = opening
-            && !self.answered.iter().any(|answered| answered.ephemeral == ephemeral)
+            && !answered.iter().any(|answered| answered.ephemeral == ephemeral)
         {
-            self.answered.truncate(MAX_ANSWERED - 1);
-            self.answered.insert(0, Answered { ephemeral, finished: false });
+            answered.truncate(MAX_ANSWERED - 1);
+            answered.reserve_exact(1);
+            answered.insert(0, Answered { ephemeral, finished: false });
         }
         let is_alike = |old: &Session| old.half_open_ephemeral().is_some() == opening.is_some();
         self.sessions.retain(|old| !(old.is_half_open() && is_alike(old)));
         self.sessions_removed = true;
+        self.push_session(session);
+    }
+
+    /// Most peers have one session, or none.
+    fn push_session(&mut self, session: Session) {
+        self.sessions.reserve_exact(1);
         self.sessions.push(session);
     }
 
@@ -289,7 +285,7 @@ impl Peer {
         if let Some(pending) = pending {
             self.remove(now, pending);
         }
-        self.sessions.push(session);
+        self.push_session(session);
         self.attempt = None;
     }
 
@@ -345,7 +341,9 @@ impl Peer {
     /// Where the peer is now will be greeted first when it is lost: an own address of it, not that of a relay.
     fn note_endpoint(&mut self, serial: Serial) {
         let remote = self.session(serial).map(|session| session.path.remote());
-        self.last_endpoint = remote.filter(|remote| !hop::is_relayed(*remote)).or(self.last_endpoint);
+        if let Some(remote) = remote.filter(|remote| !hop::is_relayed(*remote)) {
+            self.contact().last_endpoint = Some(remote);
+        }
     }
 
     /// The peer, which holds the larger key, has left a session (PROTOCOL §7).
@@ -375,12 +373,15 @@ impl Peer {
             return false;
         };
         let session = self.sessions.remove(position);
+        self.sessions.shrink_to_fit();
         self.sessions_removed = true;
+        let contact = self.contact();
         if session.is_confirmed() {
-            self.last_received = self.last_received.max(Some(session.activity.received()));
+            contact.last_received = contact.last_received.max(Some(session.activity.received()));
         }
         let undelivered = session.channels.into_unacknowledged();
-        let refused = undelivered.into_iter().filter_map(|(channel, packet)| self.backlog.push(channel, packet).err());
+        let refused =
+            undelivered.into_iter().filter_map(|(channel, packet)| contact.backlog.push(channel, packet).err());
         let refused = refused.count() as u64;
         self.drops.count_many(Dropped::ReliableFull, refused);
         let was_active = self.active == Some(serial);
@@ -405,12 +406,12 @@ impl Peer {
 
     /// Hands what earlier sessions did not deliver to the present one (PROTOCOL §7).
     pub(crate) fn redeliver(&mut self, now: Instant) {
-        if self.backlog.is_empty() {
+        let Some(contact) = self.contact_mut().filter(|contact| !contact.backlog.is_empty()) else {
             return;
-        }
-        let backlog = std::mem::take(&mut self.backlog);
+        };
+        let backlog = std::mem::take(&mut contact.backlog);
         let Some(session) = self.sending() else {
-            self.backlog = backlog;
+            self.contact().backlog = backlog;
             return;
         };
         session.mark_used();
@@ -423,11 +424,22 @@ impl Peer {
     /// Keeps a packet until there is a session; `channel` if it travels reliably.
     pub(crate) fn await_session(&mut self, now: Instant, channel: Option<u8>, packet: &[u8]) -> Result<(), Dropped> {
         let Some(channel) = channel else {
-            let made_room = self.waiting.push(now, packet);
+            let made_room = self.contact().waiting.push(now, packet);
             self.drops.count_many(Dropped::WaitedTooLong, made_room);
             return Ok(());
         };
-        self.backlog.push(channel, packet.to_vec()).inspect_err(|reason| self.drops.count(*reason))
+        let kept = self.contact().backlog.push(channel, packet.to_vec());
+        kept.inspect_err(|reason| self.drops.count(*reason))
+    }
+
+    /// The oldest packet that waits for a session.
+    pub(crate) fn pop_waiting(&mut self) -> Option<Vec<u8>> {
+        self.contact_mut()?.waiting.pop()
+    }
+
+    /// Packets wait for a session.
+    fn has_waiting(&self) -> bool {
+        self.contact.as_ref().is_some_and(|contact| !contact.waiting.is_empty() || !contact.backlog.is_empty())
     }
 
     /// The session that takes packets for reliable channels: the one that still has some to deliver, so that none overtakes another.
@@ -453,7 +465,7 @@ impl Peer {
             self.attempt = None;
             self.forgive();
             self.on_not_found(now);
-            let lost = std::mem::take(&mut self.backlog).len() as u64;
+            let lost = self.contact_mut().map_or(0, |contact| std::mem::take(&mut contact.backlog).len() as u64);
             self.drops.count_many(Dropped::WaitedTooLong, lost);
             events.push(Event::Unreachable { peer: self.index });
         }
@@ -477,7 +489,7 @@ impl Peer {
                 events.push(Event::Disconnected { peer: self.index, reason });
             }
         }
-        let expired = self.waiting.expire(now);
+        let expired = self.contact_mut().map_or(0, |contact| contact.waiting.expire(now));
         self.drops.count_many(Dropped::WaitedTooLong, expired);
         let unanswered = self.unanswered_since().is_some_and(|since| now >= since + UNANSWERED);
         let lost = self.lost_at().is_some_and(|at| now >= at);
@@ -506,14 +518,12 @@ impl Peer {
             |session: &Session| hold(self.active == Some(session.serial), self.standing, self.keepalive, holding);
         let sessions = self.sessions.iter().map(|session| session.deadline(hold(session))).min();
         let contact = self.contact.as_ref().and_then(|contact| contact.deadline());
+        let waiting = self.contact.as_ref().and_then(|contact| contact.waiting.deadline());
         let attempt = self.attempt.as_ref().map(|attempt| attempt.deadline());
         // Only while an attempt would begin then: a time that is over, and at which nothing happens, would come again at once.
         let idle = self.attempt.is_none() && !self.carries_user_data() && !self.has_pending();
         let stands = self.away_until.filter(|_| self.standing && idle && !self.stopped && self.has_endpoints());
-        [attempt, unanswered, sessions, self.waiting.deadline(), contact, self.lost_at(), stands]
-            .into_iter()
-            .flatten()
-            .min()
+        [attempt, unanswered, sessions, waiting, contact, self.lost_at(), stands].into_iter().flatten().min()
     }
 
     /// When the silence of all paths makes it worth looking for another way.
@@ -600,21 +610,23 @@ impl Peer {
         let (mut traffic, mut drops) = (self.traffic, self.drops.clone());
         if let Some(counters) = &self.counters {
             counters.add_to(&mut traffic);
-            counters.drops.add_to(&mut drops);
+            counters.add_drops_to(&mut drops);
         }
         let paths = self.active.and_then(|active| self.session(active)).map(|session| session.path.status(now));
         let steps = self.contact.iter().flat_map(|contact| contact.steps());
         let steps = steps.map(|(at, step)| (now.saturating_duration_since(at), step)).collect();
         let confirmed = self.sessions.iter().filter(|session| session.is_confirmed());
-        let last_received =
-            confirmed.map(|session| Some(session.activity.received())).fold(self.last_received, Option::max);
+        let contact = self.contact.as_deref();
+        let last_received = confirmed
+            .map(|session| Some(session.activity.received()))
+            .fold(contact.and_then(|contact| contact.last_received), Option::max);
         PeerStatus {
             id: self.id,
             connecting: self.attempt.is_some() || self.sessions.iter().any(|session| !session.is_confirmed()),
             session,
             traffic,
             last_received: last_received.map(|at| now.saturating_duration_since(at)),
-            waiting: self.waiting.len(),
+            waiting: contact.map_or(0, |contact| contact.waiting.len()),
             is_standing: self.standing,
             is_relay: self.relay,
             known_by: self.known_by(),
@@ -674,7 +686,7 @@ impl Peer {
     /// Packets wait for it, or have gone to it or come from it: a session that is only held needs no second way.
     pub(crate) fn is_talked_to(&self) -> bool {
         let used = |session: &Session| session.activity.user().is_some();
-        !self.waiting.is_empty() || !self.backlog.is_empty() || self.sessions.iter().any(used)
+        self.has_waiting() || self.sessions.iter().any(used)
     }
 
     /// Sealed datagrams of it that were opened, in the life of this process.
@@ -757,9 +769,8 @@ impl Peer {
 
     /// Nothing but what holds its sessions open is said to it.
     pub(crate) fn is_at_rest(&self, now: Instant) -> bool {
-        let waits = !self.waiting.is_empty() || !self.backlog.is_empty();
         let rests = |session: &Session| session.is_confirmed() && session.has_cooled(now);
-        self.attempt.is_none() && !self.is_seeking() && !waits && self.sessions.iter().all(rests)
+        self.attempt.is_none() && !self.is_seeking() && !self.has_waiting() && self.sessions.iter().all(rests)
     }
 
     /// When anything was sent on a session that is still there.

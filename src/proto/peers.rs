@@ -101,18 +101,18 @@ impl PeerTable {
         let changed =
             peer.sessions.iter_mut().filter_map(|session| session.take_indexes_changed().then_some(())).count() > 0;
         if changed || peer.sessions_removed() {
-            for &old in &peer.registered {
+            for &old in &*peer.registered {
                 self.by_session.remove(&(old, index));
             }
             peer.registered = peer.sessions.iter().flat_map(Session::indexes).collect();
             self.by_session.extend(peer.registered.iter().map(|&new| (new, index)));
         }
         let greeted = peer.attempt.as_ref().map_or(&[][..], |attempt| attempt.greeted());
-        if peer.registered_greeted != greeted {
-            for &old in &peer.registered_greeted {
+        if *peer.registered_greeted != *greeted {
+            for &old in &*peer.registered_greeted {
                 self.by_greeted.remove(&(old, index));
             }
-            peer.registered_greeted = greeted.to_vec();
+            peer.registered_greeted = greeted.into();
             self.by_greeted.extend(peer.registered_greeted.iter().map(|&new| (new, index)));
         }
         if let Some(published) = &mut self.published
@@ -121,8 +121,8 @@ impl PeerTable {
             published.insert(index);
         }
         let listed = peer.listing();
-        if peer.listed != listed {
-            peer.listed = listed;
+        if peer.listed.as_deref() != listed.as_ref() {
+            peer.listed = listed.map(Box::new);
             self.changed.remove(&peer.change);
             self.changes += 1;
             peer.change = self.changes;

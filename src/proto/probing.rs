@@ -48,7 +48,7 @@ impl Answers {
 
     /// Writes what is owed. True if there was anything.
     fn fill(&mut self, writer: &mut DataWriter<'_>) -> bool {
-        for probe in self.waiting.drain(..) {
+        for probe in std::mem::take(&mut self.waiting) {
             let size = u16::try_from(probe.size).unwrap_or(u16::MAX);
             // All that may wait has room.
             let _ = writer.push(&Frame::ProbeAnswer { channel: UNRELIABLE, number: probe.number, size });

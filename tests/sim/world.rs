@@ -200,6 +200,11 @@ pub(crate) fn overlay_v6(host: HostId) -> Ipv6Addr {
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, host as u16 + 1)
 }
 
+/// Each host is reached by one prefix of each family.
+pub(crate) fn overlay_prefixes(host: HostId) -> Vec<IpNet> {
+    vec![IpNet::from(IpAddr::V4(overlay_v4(host))), IpNet::from(IpAddr::V6(overlay_v6(host)))]
+}
+
 /// Making a world.
 impl World {
     /// `hosts` hosts that know each other's addresses, with the same line between any two. Nobody is running yet.
@@ -412,7 +417,7 @@ impl World {
         let peers = self.hosts[host].known.iter().map(|(&other, known)| PeerConfig {
             id: self.hosts[other].id,
             endpoints: known.endpoints.clone(),
-            prefixes: vec![IpNet::from(IpAddr::V4(overlay_v4(other))), IpNet::from(IpAddr::V6(overlay_v6(other)))],
+            prefixes: overlay_prefixes(other),
             keepalive: known.keepalive,
         });
         let rules = (0..2).map(|rule| FlowMatch {

@@ -137,8 +137,8 @@ struct Channel {
 }
 
 impl Channel {
-    fn new(id: u8, first: u64) -> Self {
-        Self { sender: Sender::new(first), receiver: Receiver::new(id, first) }
+    fn new(id: u8, first: u64) -> Box<Self> {
+        Box::new(Self { sender: Sender::new(first), receiver: Receiver::new(id, first) })
     }
 }
 
@@ -153,7 +153,8 @@ enum AckDue {
 /// All reliable channels of one session and their congestion controller. Channels come into being when they are first used.
 #[derive(Debug)]
 pub struct Channels {
-    channels: BTreeMap<u8, Channel>,
+    /// Boxed, for a tree has room for eleven, and most sessions have one.
+    channels: BTreeMap<u8, Box<Channel>>,
     recovery: Recovery,
     /// Cost of the records that are kept to be sent, of users and of control.
     kept: usize,
@@ -254,7 +255,8 @@ impl Channels {
         if self.failed {
             return Err(FrameFault::RecordLength);
         }
-        let Channel { sender, receiver } = self.channels.entry(channel).or_insert_with(|| Channel::new(channel, 0));
+        let known = self.channels.entry(channel).or_insert_with(|| Channel::new(channel, 0));
+        let Channel { sender, receiver } = &mut **known;
         // All of the frame is checked before any of it counts.
         let ack = number::read(ack, sender.first()).ok_or(FrameFault::Malformed)?;
         if sequence == 0 {
@@ -278,7 +280,7 @@ impl Channels {
 
     /// An acknowledgement whose numbers were checked; `field` is there if it is a frame of its own.
     fn on_acknowledgement(&mut self, now: Instant, id: u8, ack: u64, field: Option<&Acknowledgement>) {
-        let Some(Channel { sender, .. }) = self.channels.get_mut(&id) else { return };
+        let Some(Channel { sender, .. }) = self.channels.get_mut(&id).map(Box::as_mut) else { return };
         let recovery = &mut self.recovery;
         let mut newest = None;
         sender.on_arrived(0, ack, |transmission| recovery.on_arrived(now, transmission, &mut newest));
@@ -300,7 +302,7 @@ impl Channels {
     /// A message whose number was read.
     fn on_message(&mut self, now: Instant, id: u8, number: u64, data: &[u8]) -> Result<(), FrameFault> {
         let room = self.room(id);
-        let Some(Channel { receiver, .. }) = self.channels.get_mut(&id) else { return Ok(()) };
+        let Some(Channel { receiver, .. }) = self.channels.get_mut(&id).map(Box::as_mut) else { return Ok(()) };
         let (held, complete) = (receiver.held(), self.ready.len());
         let accepted = receiver.accept(now, number, data, room, &mut self.ready);
         receiver.owes = true;

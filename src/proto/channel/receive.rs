@@ -104,6 +104,10 @@ impl Receiver {
                 self.expected += 1;
                 self.feed(&data, complete)?;
             }
+            if self.waiting.is_empty() {
+                // Trees that were emptied keep their last node.
+                (self.waiting, self.ranges) = (BTreeMap::new(), Ranges::default());
+            }
         }
         Ok(arrival)
     }

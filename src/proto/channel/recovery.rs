@@ -165,6 +165,10 @@ impl Recovery {
         }
         self.arrived = 0;
         self.counted = 0;
+        if self.under_way.is_empty() {
+            // A tree that was emptied keeps its last node.
+            self.under_way = BTreeMap::new();
+        }
         lost
     }
 

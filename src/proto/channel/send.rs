@@ -7,8 +7,6 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{INITIAL_WINDOW, MAX_MESSAGE, MAX_WINDOW};
 
-/// Capacity that an empty queue may keep; more is given back, so that an idle session is small.
-const KEPT_CAPACITY: usize = 8;
 /// A message is not cut shorter than this only because a packet is almost full.
 const LEAST_CUT: usize = 256;
 
@@ -180,9 +178,14 @@ impl Sender {
     pub(super) fn on_transmit(&mut self, candidate: Candidate, length: usize, transmission: Option<u64>) {
         self.probe = false;
         if !candidate.is_repeated() {
-            self.messages.push_back(Message { start: self.cut, length: length as u16, state: State::Lost });
+            let state = transmission.map_or(State::Lost, State::UnderWay);
+            self.messages.push_back(Message { start: self.cut, length: length as u16, state });
             self.cut += length as u64;
-            self.lost.insert(candidate.number);
+            match transmission {
+                Some(_) => self.under_way += 1,
+                None => drop(self.lost.insert(candidate.number)),
+            }
+            return;
         }
         let Some(transmission) = transmission else { return };
         self.lost.remove(&candidate.number);
@@ -228,6 +231,10 @@ impl Sender {
         }
         relax(&mut self.messages);
         relax(&mut self.records);
+        if self.lost.is_empty() {
+            // A tree that was emptied keeps its last node.
+            self.lost = BTreeSet::new();
+        }
     }
 
     /// Notes the window that came with an ack number; an older one is not believed.
@@ -253,9 +260,9 @@ impl Sender {
     }
 }
 
-/// Gives the memory of a queue back when nothing is left in it.
+/// Gives the memory of a queue back when nothing is left in it, so that an idle session is small.
 pub(super) fn relax<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > KEPT_CAPACITY {
+    if queue.is_empty() {
         *queue = VecDeque::new();
     }
 }

@@ -49,7 +49,7 @@ impl Channels {
     }
 
     fn in_scope(&self, scope: Scope) -> impl Iterator<Item = (u8, &Channel)> {
-        self.channels.iter().filter(move |(id, _)| scope.has(**id)).map(|(id, channel)| (*id, channel))
+        self.channels.iter().filter(move |(id, _)| scope.has(**id)).map(|(id, channel)| (*id, &**channel))
     }
 
     pub(super) fn acks_are_due(&self, now: Instant) -> bool {
@@ -93,7 +93,7 @@ impl Channels {
         (id, candidate, occasion): (u8, Candidate, Occasion),
         buffer: &mut [u8; MAX_MESSAGE],
     ) -> bool {
-        let Some(Channel { sender, receiver }) = self.channels.get_mut(&id) else { return false };
+        let Some(Channel { sender, receiver }) = self.channels.get_mut(&id).map(Box::as_mut) else { return false };
         let Some(room) = writer.room().checked_sub(RELIABLE_OVERHEAD) else { return false };
         let Some(length) = sender.read(candidate, room, buffer) else { return false };
         let frame = Frame::ReliableData {
@@ -124,7 +124,7 @@ impl Channels {
             self.in_scope(scope).filter(|(_, channel)| channel.receiver.owes).map(|(id, _)| id).collect();
         for id in owing {
             let room = self.room(id);
-            let Some(Channel { receiver, .. }) = self.channels.get_mut(&id) else { continue };
+            let Some(Channel { receiver, .. }) = self.channels.get_mut(&id).map(Box::as_mut) else { continue };
             let Some(space) = writer.room().checked_sub(RELIABLE_OVERHEAD).filter(|space| *space >= MIN_LENGTH) else {
                 return;
             };

@@ -150,7 +150,7 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(index) {
             let contact = peer.contact();
             contact.introduced = Some((serial, now));
-            contact.answering = Some(Answering {
+            contact.answering = Some(Box::new(Answering {
                 keys: vec![(*ephemeral, from)],
                 answer,
                 token: own,
@@ -158,7 +158,7 @@ impl Node {
                 addresses,
                 sent: 0,
                 next_at: now,
-            });
+            }));
         }
         self.settle(now, index);
         Ok(Some(IntroductionStatus::Accepted))
@@ -171,7 +171,7 @@ impl Node {
         let is_over = !peer.session(serial).is_some_and(Session::is_half_open);
         let answering = &mut peer.contact_mut()?.answering;
         answering.take_if(|_| is_over);
-        answering.as_mut()
+        answering.as_deref_mut()
     }
 
     /// The introducer that brought this key, if it is answered now.

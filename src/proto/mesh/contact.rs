@@ -12,7 +12,9 @@ use crate::base::{Link, PeerIndex};
 use crate::proto::bucket::{Bucket, Rate};
 use crate::proto::command::Step;
 use crate::proto::hop;
+use crate::proto::peer::Answered;
 use crate::proto::session::Serial;
+use crate::proto::waiting::{Backlog, Waiting};
 use crate::wire::hello::HELLO_LEN;
 use crate::wire::member::Source;
 
@@ -42,6 +44,17 @@ pub(super) const NEWCOMERS: Rate = Rate { per_second: 1, burst: 2 };
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Contact {
+    /// Where the last confirmed session had it: greeted besides the configured addresses.
+    pub(crate) last_endpoint: Option<SocketAddr>,
+    /// On sessions that have ended.
+    pub(crate) last_received: Option<Instant>,
+    /// Names were asked for; not again before this.
+    pub(crate) resolve_after: Option<Instant>,
+    /// The attempts answered last, by their first answer, the newest first.
+    pub(crate) answered: Vec<Answered>,
+    pub(crate) waiting: Waiting,
+    /// Packets for reliable channels: what ended sessions have not delivered, and what came when there was none.
+    pub(crate) backlog: Backlog,
     /// Its nonce, and when it was heard of.
     nonce: Option<([u8; 16], Instant)>,
     /// It told us so.
@@ -59,8 +72,8 @@ pub(crate) struct Contact {
     pub(super) candidates: Option<Vec<(SocketAddr, Source)>>,
     /// How much of its list of members is known, and when to ask again.
     pub(super) list: List,
-    pub(crate) seeking: Option<Seeking>,
-    pub(super) answering: Option<Answering>,
+    pub(crate) seeking: Option<Box<Seeking>>,
+    pub(super) answering: Option<Box<Answering>>,
     /// The session that its last introduction made, and when.
     pub(super) introduced: Option<(Serial, Instant)>,
     /// Keys of its introductions that are remembered.
@@ -91,6 +104,9 @@ pub(crate) struct Contact {
     /// Pings that the operator asked for.
     echoes: Vec<Echo>,
 }
+
+// Part of each session's memory; a search and an answer, which are short, stand in boxes.
+const _: () = assert!(size_of::<Contact>() <= 864);
 
 /// A ping for the operator.
 #[derive(Clone, Copy, Debug)]
@@ -202,7 +218,12 @@ impl Contact {
     }
 
     pub(super) fn pop_frame(&mut self) -> Option<MeshFrame> {
-        self.out.pop_front()
+        let frame = self.out.pop_front();
+        if self.out.is_empty() {
+            // A member to which nothing is said costs no buffer.
+            self.out = VecDeque::new();
+        }
+        frame
     }
 
     /// Few are asked for at a time; of more, the oldest is forgotten.
@@ -250,7 +271,7 @@ impl Contact {
 
     /// When something of this is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let seeking = self.seeking.as_ref().map(Seeking::deadline);
+        let seeking = self.seeking.as_ref().map(|seeking| seeking.deadline());
         let answering = self.answering.as_ref().map(|answering| answering.next_at);
         [seeking, answering, self.list.next_at, self.pieces.deadline()].into_iter().flatten().min()
     }

@@ -108,6 +108,8 @@ impl Node {
         for &(_, address) in &self.mesh.observed {
             push(address, Source::Observed);
         }
+        // It is kept as what the peer was told.
+        all.shrink_to_fit();
         all
     }
 
@@ -397,7 +399,7 @@ impl Node {
     pub(super) fn on_candidates(&mut self, now: Instant, from: PeerIndex, candidates: Candidates<'_>) {
         let told: Vec<(SocketAddr, Source)> = candidates.iter().take(member::MAX_CANDIDATES).collect();
         let Some(peer) = self.peers.get_mut(from) else { return };
-        peer.contact().told.clone_from(&told);
+        peer.contact().told = told.clone();
         // It may share the network, and be told more of this node now.
         peer.set_untold();
         let observed: Vec<SocketAddr> =

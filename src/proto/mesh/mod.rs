@@ -97,7 +97,7 @@ pub(crate) struct Mesh {
     tell_at: Option<Instant>,
     told_at: Option<Instant>,
     pace: Duration,
-    outbox: VecDeque<(Link, Vec<u8>)>,
+    outbox: VecDeque<Posted>,
     next_number: u32,
     relaying: relay::Relaying,
     /// Peers with endpoints, the best introducers of this node first.
@@ -109,6 +109,15 @@ pub(crate) struct Mesh {
     measuring: measure::Measuring,
     echoes: assist::Echoes,
     spraying: spraying::Spraying,
+}
+
+/// A datagram in the clear that waits to be sent.
+#[derive(Debug)]
+struct Posted {
+    link: Link,
+    datagram: Vec<u8>,
+    /// What all members together have sent to one address does not count it.
+    has_own_bound: bool,
 }
 
 /// A ping with this token opens the way to or from `peer`.
@@ -168,13 +177,23 @@ impl Mesh {
 
     /// Sends a datagram in the clear with the next transmission.
     fn post(&mut self, link: Link, datagram: &[u8]) {
-        if self.outbox.len() < MAX_OUTBOX {
-            self.outbox.push_back((link, datagram.to_vec()));
-        }
+        self.enqueue(Posted { link, datagram: datagram.to_vec(), has_own_bound: false });
     }
 
     fn post_token(&mut self, link: Link, token: &[u8; 32]) {
         self.post(link, &encode_cookie_packet(CookieKind::Ping, token));
+    }
+
+    /// The same for a port that is tried at random: there are thousands, at an address that introducers of this node's own choice have seen (PROTOCOL §12.8).
+    fn post_probe(&mut self, link: Link, token: &[u8; 32]) {
+        let datagram = encode_cookie_packet(CookieKind::Ping, token).to_vec();
+        self.enqueue(Posted { link, datagram, has_own_bound: true });
+    }
+
+    fn enqueue(&mut self, posted: Posted) {
+        if self.outbox.len() < MAX_OUTBOX {
+            self.outbox.push_back(posted);
+        }
     }
 
     fn expect_token(&mut self, now: Instant, bytes: [u8; 32], token: Token) {
@@ -279,8 +298,9 @@ impl Node {
 
     /// Sends what waits in the clear.
     pub(super) fn send_posted(&mut self, now: Instant, tx: &mut impl TxSink) {
-        while let Some((link, datagram)) = self.mesh.outbox.pop_front() {
-            if hop::is_relayed(link.remote) || self.mesh.strangers.take(now, link.remote.ip()) {
+        while let Some(Posted { link, datagram, has_own_bound }) = self.mesh.outbox.pop_front() {
+            let is_free = has_own_bound || hop::is_relayed(link.remote);
+            if is_free || self.mesh.strangers.take(now, link.remote.ip()) {
                 self.emit(now, link, &datagram, tx);
             } else {
                 self.drops.count(Dropped::RateLimited);

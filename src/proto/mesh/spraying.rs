@@ -270,7 +270,7 @@ impl Node {
             Due::Located(address) => self.on_spray_located(now, present, address),
             Due::Dropped => self.drop_spray(now, &present),
             Due::Send(links) => {
-                links.into_iter().for_each(|link| self.mesh.post_token(link, &present.spray.token));
+                links.into_iter().for_each(|link| self.mesh.post_probe(link, &present.spray.token));
                 self.mesh.spraying.present = Some(present);
             }
             Due::Over => self.end_spray(now, &present, is_direct == Some(true)),

@@ -8,8 +8,9 @@ use crate::proto::hop;
 
 /// So many pings stand for an address that is not asked any more.
 pub(super) const OVER: u32 = u32::MAX;
-/// Pings whose answers still count.
+/// Pings whose answers still count, and for how long at least: longer than a round lasts.
 const OUTSTANDING: usize = 4;
+const LATE: Duration = Duration::from_secs(5);
 /// Between the pings to an address that has not proven itself.
 const WAITS: [Duration; 6] = [
     Duration::from_millis(100),
@@ -44,6 +45,9 @@ pub(super) struct Candidate {
     pub(super) next_at: Option<Instant>,
     outstanding: Vec<Ping>,
 }
+
+// A session has up to sixteen.
+const _: () = assert!(size_of::<Candidate>() <= 168);
 
 /// A ping under way.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +109,8 @@ impl Candidate {
         if self.outstanding.len() == OUTSTANDING {
             self.outstanding.remove(0);
         }
+        // Most are answered before there is another.
+        self.outstanding.reserve_exact(1);
         self.outstanding.push(Ping { cookie, sent_at: now, full });
         let wait = WAITS.get(self.unanswered as usize).or(WAITS.last()).copied().unwrap_or(GAIN);
         self.unanswered = self.unanswered.saturating_add(1);
@@ -128,7 +134,14 @@ impl Candidate {
         (self.answered, self.heard) = (Some(now), Some(now));
         self.proven |= ping.full && is_full;
         (self.unanswered, self.failures) = (0, 0);
-        self.outstanding.clear();
+        self.outstanding = Vec::new();
+    }
+
+    /// Lets go of pings that nobody will answer any more.
+    pub(super) fn forget_late(&mut self, now: Instant) {
+        if self.outstanding.last().is_some_and(|newest| now >= newest.sent_at + LATE) {
+            self.outstanding = Vec::new();
+        }
     }
 
     /// Whether a ping was answered since `then`.
@@ -149,7 +162,7 @@ impl Candidate {
     /// It is not what it was: it has to prove itself again.
     pub(super) fn on_died(&mut self, retry_at: Instant) {
         (self.proven, self.answered) = (false, None);
-        self.outstanding.clear();
+        self.outstanding = Vec::new();
         self.retry(retry_at);
     }
 }

@@ -96,6 +96,8 @@ pub(crate) struct Paths {
     answers: Bucket,
     blind: Bucket,
     heard: Bucket,
+    /// Of these, since the path was wanted last.
+    heard_at_rest: u32,
 }
 
 impl Paths {
@@ -113,6 +115,7 @@ impl Paths {
             answers: Bucket::default(),
             blind: Bucket::default(),
             heard: Bucket::default(),
+            heard_at_rest: 0,
         }
     }
 
@@ -145,6 +148,8 @@ impl Paths {
             let Some(position) = self.candidates.iter().skip(1).position(dispensable) else { return };
             self.candidates.remove(position + 1);
         }
+        // They are few, and stay.
+        self.candidates.reserve_exact(1);
         self.candidates.push(Candidate::new(now, link, kind));
     }
 
@@ -163,14 +168,22 @@ impl Paths {
         let is_vouched_for = known.is_some_and(|known| known.proven || known.kind != CandidateKind::Heard);
         let is_one_more = || self.candidates.iter().filter(|known| known.is_asked(now)).count() >= MAX_HEARD;
         let is_known = known.is_some();
-        let is_wanted = self.upkeep.primary.is_some() || self.doubt.is_some();
-        let rate = if is_wanted { HEARD } else { Rate { per_second: 0, ..HEARD } };
-        let may = is_asked || is_vouched_for || !is_one_more() && (is_known || self.heard.take(now, rate));
+        let may = is_asked || is_vouched_for || !is_one_more() && (is_known || self.may_ask_newcomer(now));
         // Each copy does not make it be asked once more.
         if may && !is_asked {
             self.add(now, link, CandidateKind::Heard);
         }
         may
+    }
+
+    /// Whether one more address from which packets came for the first time is asked.
+    fn may_ask_newcomer(&mut self, now: Instant) -> bool {
+        if self.upkeep.primary.is_some() || self.doubt.is_some() {
+            self.heard_at_rest = 0;
+        } else {
+            self.heard_at_rest = self.heard_at_rest.saturating_add(1);
+        }
+        self.heard_at_rest <= HEARD.burst && self.heard.take(now, HEARD)
     }
 
     /// A valid packet arrived over `link`; `highest` says that no later one of its epoch was seen. True if it was the first and says where the peer is.
@@ -328,8 +341,9 @@ impl Paths {
         }
     }
 
-    /// Moves traffic if it is time. To be called when [`Self::deadline`] has come.
+    /// Moves traffic if it is time, and lets go of what nobody will answer. To be called when [`Self::deadline`] has come.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Moved> {
+        self.candidates.iter_mut().for_each(|known| known.forget_late(now));
         self.choose(now)
     }
 

@@ -118,9 +118,10 @@ pub(crate) struct Session {
     transcript: Transcript,
     chain: Chain,
     current: Epoch,
-    next: Option<Epoch>,
-    previous: Option<(Epoch, Instant)>,
-    rekey: Option<PendingRekey>,
+    /// Boxed is what there is for moments only.
+    next: Option<Box<Epoch>>,
+    previous: Option<(Box<Epoch>, Instant)>,
+    rekey: Option<Box<PendingRekey>>,
     /// Rekeys of the peer that may still be answered.
     rekeys: Bucket,
     pub(crate) channels: Channels,
@@ -128,7 +129,7 @@ pub(crate) struct Session {
     pub(crate) splitter: Arc<Splitter>,
     pub(crate) path: Paths,
     /// Traffic went over to another path since the owner looked.
-    moved: Option<Moved>,
+    moved: Option<Box<Moved>>,
     /// Made by an introduction and not confirmed: when the next way is tried.
     rotate_at: Option<Instant>,
     /// User data that was sent until then.
@@ -155,6 +156,9 @@ pub(crate) struct Session {
     /// The set of indexes changed since the owner looked.
     indexes_changed: bool,
 }
+
+// ARCHITECTURE, "Memory".
+const _: () = assert!(size_of::<Session>() <= 1152);
 
 impl Session {
     fn new(now: Instant, serial: Serial, link: Link, role: Role, stage: Stage, epoch: Epoch0, rng: &mut Rng) -> Self {
@@ -224,8 +228,8 @@ impl Session {
     ) -> Result<(Opened, u64), Dropped> {
         let epoch = match which {
             Which::Current => Some(&self.current),
-            Which::Next => self.next.as_ref(),
-            Which::Previous => self.previous.as_ref().map(|(epoch, _)| epoch),
+            Which::Next => self.next.as_deref(),
+            Which::Previous => self.previous.as_ref().map(|(epoch, _)| &**epoch),
         };
         let epoch = epoch.ok_or(Dropped::UnknownSession)?;
         epoch.open(now, header, datagram).map(|opened| (opened, epoch.number))
@@ -266,10 +270,15 @@ impl Session {
     /// Makes the next epoch the present one.
     fn promote(&mut self, now: Instant) {
         if let Some(next) = self.next.take() {
-            let previous = std::mem::replace(&mut self.current, next);
-            self.previous = Some((previous, now + PREVIOUS_EPOCH));
-            self.indexes_changed = true;
+            self.replace_current(now, *next);
         }
+    }
+
+    /// What `epoch` replaces still opens packets in flight.
+    fn replace_current(&mut self, now: Instant, epoch: Epoch) {
+        let previous = std::mem::replace(&mut self.current, epoch);
+        self.previous = Some((Box::new(previous), now + PREVIOUS_EPOCH));
+        self.indexes_changed = true;
     }
 
     /// Acts on a control record (PROTOCOL §9.3). An error ends the session.
@@ -322,7 +331,7 @@ impl Session {
     pub(crate) fn seal(&mut self, now: Instant, lane: Lane, buffer: &mut [u8], len: usize) -> Result<usize, Dropped> {
         let finishing = matches!(self.stage, Stage::Finishing);
         let epoch = match (&self.next, lane) {
-            (Some(next), Lane::User) if finishing => next,
+            (Some(next), Lane::User) if finishing => &**next,
             _ => &self.current,
         };
         let total = epoch.seal(now, buffer, len)?;
@@ -454,7 +463,7 @@ impl Session {
 
     /// The epochs whose datagrams any thread may open: the node itself has heard the peer in them, or is about to leave them.
     pub(crate) fn published_epochs(&self) -> impl Iterator<Item = &Epoch> {
-        let previous = self.previous.as_ref().map(|(epoch, _)| epoch);
+        let previous = self.previous.as_ref().map(|(epoch, _)| &**epoch);
         [Some(&self.current), previous].into_iter().flatten().filter(|epoch| epoch.number > 0)
     }
 

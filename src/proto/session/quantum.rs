@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::epoch::Epoch;
-use super::{Context, Outcome, PREVIOUS_EPOCH, Serial, Session, Stage};
+use super::{Context, Outcome, Serial, Session, Stage};
 use crate::base::{Link, Rng};
 use crate::crypto::aead::Cipher;
 use crate::crypto::kem::{CIPHERTEXT_LEN, KemSecret, PUBLIC_LEN, encapsulate};
@@ -102,7 +102,7 @@ impl Session {
         let finish = Record::Finish { caps: local.caps, ct: &ct, signature: &signature }.encode();
         self.channels.send_control(now, &finish).map_err(|_| Ended::Fault)?;
         self.agree(caps, local);
-        self.next = Some(self.first_quantum_epoch(now, transcript, &shared, rng));
+        self.next = Some(Box::new(self.first_quantum_epoch(now, transcript, &shared, rng)));
         self.stage = Stage::Finishing;
         self.indexes_changed = true;
         Ok(Outcome::Handled)
@@ -126,11 +126,9 @@ impl Session {
         let ephemeral = offered.ephemeral;
         self.agree(caps, local);
         let epoch = self.first_quantum_epoch(now, transcript, &shared, rng);
-        let epoch0 = std::mem::replace(&mut self.current, epoch);
-        self.previous = Some((epoch0, now + PREVIOUS_EPOCH));
+        self.replace_current(now, epoch);
         self.stage = Stage::Confirmed(now);
         self.path.on_confirmed();
-        self.indexes_changed = true;
         // The initiator leaves epoch 0 when it hears us in epoch 1, and we may have no data for it.
         self.keepalive_at = Some(now);
         Ok(Outcome::Confirmed(ephemeral))

@@ -37,7 +37,7 @@ impl Session {
         let record = Record::Rekey { ephemeral: &public, ek: &ek, signature: &signature }.encode();
         // With a full control queue nothing is pending, and the next timer tries again.
         if self.channels.send_control(now, &record).is_ok() {
-            self.rekey = Some(pending);
+            self.rekey = Some(Box::new(pending));
         }
     }
 
@@ -72,7 +72,7 @@ impl Session {
         let record = Record::RekeyAnswer { ephemeral: &public, ct: &ct, signature: &signature }.encode();
         self.channels.send_control(now, &record).map_err(|_| Ended::Fault)?;
         // Sealing stays in the present epoch until the peer is heard in the new one: it may not have the answer yet.
-        self.next = Some(self.following_epoch(now, number, transcript, &shared, &kem_shared, rng));
+        self.next = Some(Box::new(self.following_epoch(now, number, transcript, &shared, &kem_shared, rng)));
         self.indexes_changed = true;
         Ok(Outcome::Handled)
     }
@@ -96,7 +96,7 @@ impl Session {
         local.net.verify_rekey_answer(peer, &transcript, signature).map_err(|_| Ended::Fault)?;
         let shared = pending.ephemeral.agree(theirs).map_err(|_| Ended::Fault)?;
         let kem_shared = pending.kem.decapsulate(ct);
-        self.next = Some(self.following_epoch(now, number, transcript, &shared, &kem_shared, rng));
+        self.next = Some(Box::new(self.following_epoch(now, number, transcript, &shared, &kem_shared, rng)));
         self.promote(now);
         // The peer seals in the new epoch only when it hears us there, and we may have no data for it.
         self.keepalive_at = Some(now);

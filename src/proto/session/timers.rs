@@ -152,12 +152,12 @@ impl Session {
         if moved.died {
             self.channels.on_new_path(now);
         }
-        self.moved = Some(moved);
+        self.moved = Some(Box::new(moved));
     }
 
     /// What has moved since this was asked last.
     pub(crate) fn take_moved(&mut self) -> Option<Moved> {
-        self.moved.take()
+        self.moved.take().map(|moved| *moved)
     }
 
     /// When packets have been unanswered for so long that the path is in doubt.
