@@ -281,9 +281,8 @@ impl Node {
             return;
         };
         let packet = Packet::decode_inside(plaintext);
-        // Behind some routers every ping comes from elsewhere. Where nothing holds the path, two ends would keep each other in doubt with them, for ever.
         let is_ping = matches!(packet, Ok(Packet::Ping(_) | Packet::PingAnswer(_)));
-        let says_where = highest && !(is_ping && session.path.upkeep().primary.is_none());
+        let says_where = highest && session.path.follows(is_ping);
         if session.on_authentic(now, which, says_where, link) {
             peer.on_confirmed(now, serial, &self.local, &mut self.events);
             self.add_all_relayed_paths(now, index);

@@ -171,12 +171,4 @@ impl Node {
             }
         }
     }
-
-    fn send_record(&mut self, now: Instant, to: PeerIndex, record: &Record<'_>) {
-        if let Some(session) = self.peers.get_mut(to).and_then(Peer::mesh_session) {
-            // A peer that takes no control records does without.
-            let _ = session.channels.send_control(now, &record.encode());
-        }
-        self.settle(now, to);
-    }
 }

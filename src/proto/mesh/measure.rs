@@ -304,17 +304,14 @@ impl Node {
             }
         }
         let token: [u8; 32] = self.rng.bytes();
-        let record = Record::Knock { state: KnockState::Asked, token: &token, besides: Tags::new(&besides) }.encode();
         if let Some(peer) = self.peers.get_mut(introducer) {
             // What it was asked itself stands in the contact of the other end.
             peer.contact().asked_to_knock = Some(now);
-            if let Some(session) = peer.mesh_session() {
-                let _ = session.channels.send_control(now, &record);
-            }
         }
         let what = What::Knock { introducer, passed_on: false };
         self.mesh.measuring.task = Some(Task { what, token, until: now + ANSWERS_WITHIN });
-        self.settle(now, introducer);
+        let record = Record::Knock { state: KnockState::Asked, token: &token, besides: Tags::new(&besides) };
+        self.send_record(now, introducer, &record);
     }
 
     /// A knock was not heard, or nobody knocks.
@@ -369,11 +366,9 @@ impl Node {
         }
         let token: [u8; 32] = self.rng.bytes();
         let seconds = (step + SETTLE).as_secs() as u16;
-        let record = Record::EchoAfter { seconds, token: &token }.encode();
         let Some(session) = self.peers.get_mut(helper).and_then(Peer::mesh_session) else { return };
         let from = session.path.remote().ip();
-        let _ = session.channels.send_control(now, &record);
-        self.settle(now, helper);
+        self.send_record(now, helper, &Record::EchoAfter { seconds, token: &token });
         let measuring = &mut self.mesh.measuring;
         measuring.last_helper = Some(helper);
         measuring.task = Some(Task { what: What::Echo { from, since: now, step }, token, until: end });

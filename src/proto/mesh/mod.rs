@@ -308,6 +308,15 @@ impl Node {
         }
     }
 
+    /// Says something on the control channel of a member, if there is a session.
+    fn send_record(&mut self, now: Instant, to: PeerIndex, record: &Record<'_>) {
+        if let Some(session) = self.peers.get_mut(to).and_then(Peer::mesh_session) {
+            // A peer that takes no control records does without.
+            let _ = session.channels.send_control(now, &record.encode());
+        }
+        self.settle(now, to);
+    }
+
     /// Sends the frames that wait for a peer.
     pub(super) fn send_mesh_frames(&mut self, now: Instant, index: PeerIndex, tx: &mut impl TxSink) {
         use super::session::{Lane, SessionRef};

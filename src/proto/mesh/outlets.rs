@@ -52,10 +52,14 @@ impl Outlets {
         None
     }
 
-    /// A socket is needed for longer.
-    pub(super) fn keep(&mut self, now: Instant, kept: Kept) {
-        self.kept.push(kept);
-        self.look_at.get_or_insert(now + LOOK);
+    /// A socket is needed for longer. False if enough are kept: one search may have found the way through several.
+    pub(super) fn keep(&mut self, now: Instant, kept: Kept) -> bool {
+        let has_room = self.kept.len() < MAX_KEPT;
+        if has_room {
+            self.kept.push(kept);
+            self.look_at.get_or_insert(now + LOOK);
+        }
+        has_room
     }
 
     /// Those that have led to a peer.
@@ -91,7 +95,7 @@ mod tests {
         let mut outlets = Outlets::default();
         let first = outlets.reserve().unwrap();
         let kept = Kept { peer: PEER, socket: first + 7, session: Serial(1) };
-        outlets.keep(start, kept);
+        assert!(outlets.keep(start, kept));
         for _ in 0..1000 {
             let first = outlets.reserve().unwrap();
             let last = first.checked_add(SOCKETS - 1).unwrap();
@@ -105,9 +109,10 @@ mod tests {
         let mut outlets = Outlets::default();
         for _ in 0..MAX_KEPT {
             let socket = outlets.reserve().unwrap();
-            outlets.keep(start, Kept { peer: PEER, socket, session: Serial(1) });
+            assert!(outlets.keep(start, Kept { peer: PEER, socket, session: Serial(1) }));
         }
         assert_eq!(outlets.reserve(), None);
+        assert!(!outlets.keep(start, Kept { peer: PEER, socket: 1, session: Serial(1) }), "a second one of a search");
         let at = outlets.deadline().unwrap();
         assert!(outlets.release(start, |_| false).is_empty(), "not yet");
         let one = outlets.of(PEER).next().unwrap().socket;

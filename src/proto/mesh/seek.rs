@@ -335,11 +335,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(target) else { return };
         let id = peer.id;
         peer.contact().step(now, Step::Asked(introducer));
-        let record = Record::Find(Keys::new(id.as_bytes())).encode();
-        if let Some(session) = self.peers.get_mut(introducer).and_then(Peer::mesh_session) {
-            let _ = session.channels.send_control(now, &record);
-        }
-        self.settle(now, introducer);
+        self.send_record(now, introducer, &Record::Find(Keys::new(id.as_bytes())));
     }
 
     /// An introducer says whether it knows a member.

@@ -6,6 +6,7 @@
 //! Thousands of datagrams to addresses that somebody names would be a weapon. So nobody names one: each side asks introducers of its own choice where they see the other, and all that see it must agree.
 //! One search at a time, a pause for the whole node after one that found nothing, and a longer one each time for that peer.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -162,20 +163,11 @@ impl Node {
                 asked.push(other);
             }
         }
-        let question = Record::Find(Keys::new(id.as_bytes())).encode();
         for &introducer in &asked {
-            self.say(now, introducer, &question);
+            self.send_record(now, introducer, &Record::Find(Keys::new(id.as_bytes())));
         }
         let spray = Spray::new(now, role, token, &asked, is_again);
         self.mesh.spraying.present = Some(Present { peer: index, session, spray });
-    }
-
-    fn say(&mut self, now: Instant, to: PeerIndex, record: &[u8]) {
-        if let Some(session) = self.peers.get_mut(to).and_then(Peer::mesh_session) {
-            // A peer that takes no control records does without.
-            let _ = session.channels.send_control(now, record);
-        }
-        self.settle(now, to);
     }
 
     /// An introducer sees a member there itself.
@@ -207,7 +199,7 @@ impl Node {
             SprayState::Asked => {
                 let result = self.judge_spray(now, from, token);
                 if result.is_err() {
-                    self.say(now, from, &Record::Spray { state: SprayState::Refused, token }.encode());
+                    self.send_record(now, from, &Record::Spray { state: SprayState::Refused, token });
                 }
                 result
             }
@@ -294,14 +286,14 @@ impl Node {
             }
         };
         self.mesh.spraying.present = Some(present);
-        self.say(now, peer, &Record::Spray { state, token: &token }.encode());
+        self.send_record(now, peer, &Record::Spray { state, token: &token });
     }
 
     /// It ends before it has begun.
     fn drop_spray(&mut self, now: Instant, present: &Present) {
         if present.spray.role == Role::Easy {
             let record = Record::Spray { state: SprayState::Refused, token: &present.spray.token };
-            self.say(now, present.peer, &record.encode());
+            self.send_record(now, present.peer, &record);
         }
         self.leave_alone(now, present.peer);
     }
@@ -336,13 +328,14 @@ impl Node {
         if let Some((first, count)) = spray.sockets() {
             let session = self.peers.get_mut(*index).and_then(|peer| peer.session_mut(*serial)).filter(|_| found);
             let mut kept: Vec<u16> = session.into_iter().flat_map(|session| session.path.sockets()).collect();
-            kept.retain(|socket| (first..first.saturating_add(count)).contains(socket));
+            let (opened, mut seen) = (first..first.saturating_add(count), BTreeSet::new());
+            // The one in use comes first.
+            kept.retain(|&socket| {
+                let outlet = Kept { peer: *index, socket, session: *serial };
+                opened.contains(&socket) && seen.insert(socket) && self.mesh.spraying.outlets.keep(now, outlet)
+            });
             kept.sort_unstable();
-            kept.dedup();
             self.close_besides(first, count, &kept);
-            for socket in kept {
-                self.mesh.spraying.outlets.keep(now, Kept { peer: *index, socket, session: *serial });
-            }
         }
         let Some(contact) = self.peers.get_mut(*index).and_then(Peer::contact_mut) else { return };
         let has_failed = !found && spray.sent > 0;

@@ -207,6 +207,12 @@ impl Paths {
         false
     }
 
+    /// Whether traffic follows the newest packets of the peer, or pings and their answers. Behind some routers each of these comes from elsewhere: where nothing holds the path, two ends would keep
+    /// each other in doubt with them, for ever.
+    pub(crate) fn follows(&self, is_ping: bool) -> bool {
+        !is_ping || self.upkeep.primary.is_some()
+    }
+
     /// The peer pings from `link`, so it holds that for a way. Pings of several addresses leave together, and the road mixes them: whether it was the last packet says nothing.
     pub(crate) fn on_ping(&mut self, now: Instant, link: Link) {
         if !self.tentative && !link.is_same_way(self.link()) {
