@@ -1,23 +1,22 @@
 //! One peer: the attempt to reach it, its sessions, and what waits for it (PROTOCOL §7, §8.3).
 
-use std::net::{IpAddr, SocketAddr};
+mod member;
+mod sessions;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::bucket::Rate;
-use super::command::{CandidateKind, PeerConfig, PeerStatus, SessionStatus, Step};
+use super::command::{PeerConfig, PeerStatus, SessionStatus, Step};
 use super::event::{Dropped, Drops, Ended, Event};
 use super::fitting::TOO_BIG;
 use super::handshake::Local;
 use super::handshake::initiator::Initiator;
-use super::hop;
 use super::mesh::{Contact, Seeking};
 use super::mtu::Probe;
 use super::session::{Hold, Serial, Session};
-use crate::base::{Link, PeerId, PeerIndex, Rng, SessionIndex};
+use crate::base::{PeerId, PeerIndex, Rng, SessionIndex};
 use crate::envelope::{Counters, Traffic};
-use crate::wire::hello::HELLO_LEN;
-use crate::wire::record::CloseReason;
 
 /// Silence after sending, before a new handshake (PROTOCOL §8.3).
 const UNANSWERED: Duration = Duration::from_secs(15);
@@ -25,21 +24,10 @@ const UNANSWERED: Duration = Duration::from_secs(15);
 const SEARCH_AGAIN: Duration = Duration::from_secs(5);
 /// Where addresses are known, introducers are asked only if none of them has answered by then.
 const GREET_FIRST: Duration = Duration::from_millis(700);
-/// A standing peer that does not answer is left alone for so long, and twice as long each time.
-const AWAY: Duration = Duration::from_secs(30);
-const MAX_AWAY: Duration = Duration::from_secs(900);
-/// Addresses at which a peer has announced itself: one host has some for each version of IP.
-const NEARBY: usize = 4;
 /// Of these, the newest are greeted: anybody on a link can repeat what was announced on another one.
 const NEARBY_GREETED: usize = 2;
 /// Introducers that say they know a peer.
 const KNOWN_BY: usize = 3;
-/// Hellos of one identity that are answered (PROTOCOL §4.3, step 7).
-const HELLOS: Rate = Rate { per_second: 1, burst: 10 };
-/// Confirmed sessions of one peer: the one sent on, and one that lingers.
-const MAX_CONFIRMED: usize = 2;
-/// Hellos of one identity that are remembered. A cookie lasts 120 s at most, and more attempts than these in that time are rare.
-const MAX_ANSWERED: usize = 4;
 /// Transmissions of an attempt after which names are looked up again, and then every so many.
 const RESOLVE_EVERY: u32 = 3;
 /// Names of one peer are not asked for more often.
@@ -221,187 +209,6 @@ impl Peer {
             contact.resolve_after = Some(now + RESOLVE_PAUSE);
             events.extend([Event::Resolve { peer: self.index }]);
         }
-    }
-
-    /// Whether one more hello of this identity is answered now. Asked only after its signature was verified.
-    pub(crate) fn may_answer_hello(&mut self, now: Instant) -> Result<(), Dropped> {
-        if self.contact().hellos.take(now, HELLOS) { Ok(()) } else { Err(Dropped::RateLimited) }
-    }
-
-    /// The answer to a hello that was answered already.
-    pub(crate) fn stored_answer(&self, link: Link, hello: &[u8; HELLO_LEN]) -> Option<&[u8; HELLO_LEN]> {
-        self.sessions.iter().find_map(|session| session.stored_answer(link, hello))
-    }
-
-    /// Refuses a hello that only a recorder can have sent: of an attempt that has led to a session, or of an earlier attempt while a later one is half-open, which it
-    /// would end (PROTOCOL §4.3, step 4).
-    pub(crate) fn refuse_recorded(&self, ephemeral: &[u8; 32]) -> Result<(), Dropped> {
-        let answered = self.contact.as_ref().map_or(&[][..], |contact| &contact.answered);
-        let place = |key: &[u8; 32]| answered.iter().position(|answered| answered.ephemeral == *key);
-        let Some(own) = place(ephemeral) else {
-            return Ok(());
-        };
-        let finished = answered.get(own).is_some_and(|answered| answered.finished);
-        let half_open = self.sessions.iter().find_map(Session::half_open_ephemeral).and_then(|key| place(&key));
-        if finished || half_open.is_some_and(|newer| newer < own) { Err(Dropped::Replayed) } else { Ok(()) }
-    }
-
-    /// The attempt with this ephemeral key has led to a session.
-    pub(crate) fn on_finished(&mut self, ephemeral: &[u8; 32]) {
-        let mut known = self.contact.iter_mut().flat_map(|contact| &mut contact.answered);
-        if let Some(answered) = known.find(|answered| answered.ephemeral == *ephemeral) {
-            answered.finished = true;
-        }
-    }
-
-    /// Adds a half-open session; an older one that began in the same way makes room.
-    ///
-    /// One that began with a hello leaves one that an introduction made, and the reverse: introducers can hold introductions back, and whoever has recorded a hello that was lost can send it.
-    pub(crate) fn add_half_open(&mut self, session: Session) {
-        let opening = session.half_open_ephemeral();
-        let answered = &mut self.contact().answered;
-        if let Some(ephemeral) = opening
-            && !answered.iter().any(|answered| answered.ephemeral == ephemeral)
-        {
-            answered.truncate(MAX_ANSWERED - 1);
-            answered.reserve_exact(1);
-            answered.insert(0, Answered { ephemeral, finished: false });
-        }
-        let is_alike = |old: &Session| old.half_open_ephemeral().is_some() == opening.is_some();
-        self.sessions.retain(|old| !(old.is_half_open() && is_alike(old)));
-        self.sessions_removed = true;
-        self.push_session(session);
-    }
-
-    /// Most peers have one session, or none.
-    fn push_session(&mut self, session: Session) {
-        self.sessions.reserve_exact(1);
-        self.sessions.push(session);
-    }
-
-    /// Adds a session that this node initiated; an older unconfirmed one makes room.
-    pub(crate) fn add_initiated(&mut self, now: Instant, session: Session) {
-        let pending = self.sessions.iter().find(|old| old.is_pending()).map(|old| old.serial);
-        if let Some(pending) = pending {
-            self.remove(now, pending);
-        }
-        self.push_session(session);
-        self.attempt = None;
-    }
-
-    /// A session became confirmed: it is sent on from now on (PROTOCOL §7).
-    pub(crate) fn on_confirmed(
-        &mut self,
-        now: Instant,
-        serial: Serial,
-        local: &Local,
-        events: &mut impl Extend<Event>,
-    ) {
-        self.attempt = None;
-        self.traffic.sessions += 1;
-        (self.away_until, self.times_away, self.search_at, self.untold) = (None, 0, None, true);
-        let hop = self.session(serial).map(|session| hop::hop(session.path.remote()));
-        let endpoints = self.endpoints.clone();
-        if let Some(session) = self.session_mut(serial).filter(|session| !session.path.is_relayed()) {
-            endpoints
-                .into_iter()
-                .for_each(|address| session.path.add(now, Link::to(address), CandidateKind::Configured));
-        }
-        let contact = self.contact();
-        contact.on_confirmed();
-        if let Some(hop) = hop {
-            contact.step(now, Step::Connected(hop));
-        }
-        let first = self.active.is_none();
-        self.activate(now, serial, local);
-        while self.sessions.iter().filter(|session| session.is_confirmed()).count() > MAX_CONFIRMED {
-            // A superseded session carries less in flight than the one that was sent on until now.
-            let others = self.sessions.iter().filter(|session| session.is_confirmed() && session.serial != serial);
-            let Some(dispensable) = others.min_by_key(|session| !session.is_superseded()).map(|session| session.serial)
-            else {
-                break;
-            };
-            self.remove(now, dispensable);
-        }
-        if first {
-            events.extend([Event::Connected { peer: self.index }]);
-        }
-    }
-
-    /// A valid packet arrived on a session.
-    pub(crate) fn on_authentic(&mut self, serial: Serial) {
-        if self.active == Some(serial) {
-            self.note_endpoint(serial);
-            if self.session(serial).is_some_and(|session| session.path.lost_at().is_none()) {
-                self.search_at = None;
-            }
-        }
-    }
-
-    /// Where the peer is now will be greeted first when it is lost: an own address of it, not that of a relay.
-    fn note_endpoint(&mut self, serial: Serial) {
-        let remote = self.session(serial).map(|session| session.path.remote());
-        if let Some(remote) = remote.filter(|remote| !hop::is_relayed(*remote)) {
-            self.contact().last_endpoint = Some(remote);
-        }
-    }
-
-    /// The peer, which holds the larger key, has left a session (PROTOCOL §7).
-    pub(crate) fn on_superseded(&mut self, now: Instant, serial: Serial) {
-        let other = self.sessions.iter().rev().find(|session| session.is_confirmed() && !session.is_superseded());
-        if self.active == Some(serial) {
-            self.active = other.map(|session| session.serial).or(self.active);
-            self.redeliver(now);
-        }
-    }
-
-    /// Sends on `serial` from now on.
-    ///
-    /// Two nodes that greeted each other at once may have confirmed their sessions in different orders: the holder of the larger key decides (PROTOCOL §7).
-    fn activate(&mut self, now: Instant, serial: Serial, local: &Local) {
-        let left = self.active.replace(serial).filter(|&left| left != serial && local.id > self.id);
-        if let Some(left) = left.and_then(|left| self.session_mut(left)) {
-            left.close(now, CloseReason::Superseded);
-        }
-        self.note_endpoint(serial);
-        self.redeliver(now);
-    }
-
-    /// Removes a session. True if there is none left to send on.
-    pub(crate) fn remove(&mut self, now: Instant, serial: Serial) -> bool {
-        let Some(position) = self.sessions.iter().position(|session| session.serial == serial) else {
-            return false;
-        };
-        let session = self.sessions.remove(position);
-        self.sessions.shrink_to_fit();
-        self.sessions_removed = true;
-        let contact = self.contact();
-        if session.is_confirmed() {
-            contact.last_received = contact.last_received.max(Some(session.activity.received()));
-        }
-        let undelivered = session.channels.into_unacknowledged();
-        let refused =
-            undelivered.into_iter().filter_map(|(channel, packet)| contact.backlog.push(channel, packet).err());
-        let refused = refused.count() as u64;
-        self.drops.count_many(Dropped::ReliableFull, refused);
-        let was_active = self.active == Some(serial);
-        if was_active {
-            // A session that lingered is better than none.
-            self.active =
-                self.sessions.iter().rev().find(|session| session.is_confirmed()).map(|session| session.serial);
-        }
-        self.redeliver(now);
-        was_active && self.active.is_none()
-    }
-
-    /// Removes a session and all older ones: the peer stops, and has closed those that it remembers. Newer ones stay, for a goodbye may be late. True if there is none left
-    /// to send on.
-    pub(crate) fn remove_up_to(&mut self, now: Instant, last: Serial) -> bool {
-        let was_active = self.active.is_some();
-        while let Some(serial) = self.sessions.iter().map(|session| session.serial).find(|&serial| serial <= last) {
-            self.remove(now, serial);
-        }
-        was_active && self.active.is_none()
     }
 
     /// Hands what earlier sessions did not deliver to the present one (PROTOCOL §7).
@@ -654,216 +461,4 @@ pub(crate) struct Holding {
     pub(crate) standing: Duration,
     /// Of sessions in use.
     pub(crate) in_use: Duration,
-}
-
-/// The peer among others (PROTOCOL §12).
-impl Peer {
-    /// What is known of it, if anything is.
-    pub(crate) fn contact_mut(&mut self) -> Option<&mut Contact> {
-        self.contact.as_deref_mut()
-    }
-
-    /// What is known of it; from now on there is something.
-    pub(crate) fn contact(&mut self) -> &mut Contact {
-        self.contact.get_or_insert_default()
-    }
-
-    /// The session that is sent on, if the peer has lists, introductions and relays.
-    pub(crate) fn mesh_session(&mut self) -> Option<&mut Session> {
-        let active = self.active?;
-        self.session_mut(active).filter(|session| session.is_confirmed() && session.takes_mesh())
-    }
-
-    pub(crate) fn is_connected(&self) -> bool {
-        self.active.is_some()
-    }
-
-    /// There is a session, and it works: there is nothing to search for.
-    pub(crate) fn is_reached(&self) -> bool {
-        self.stopped || self.carries_user_data() && self.lost_at().is_none() && self.search_at.is_none()
-    }
-
-    /// Packets wait for it, or have gone to it or come from it: a session that is only held needs no second way.
-    pub(crate) fn is_talked_to(&self) -> bool {
-        let used = |session: &Session| session.activity.user().is_some();
-        self.has_waiting() || self.sessions.iter().any(used)
-    }
-
-    /// Sealed datagrams of it that were opened, in the life of this process.
-    pub(crate) fn received(&self) -> u64 {
-        let mut traffic = self.traffic;
-        if let Some(counters) = &self.counters {
-            counters.add_to(&mut traffic);
-        }
-        traffic.rx_datagrams
-    }
-
-    /// A session that this node initiated waits for the peer to confirm it.
-    pub(crate) fn has_pending(&self) -> bool {
-        self.sessions.iter().any(Session::is_pending)
-    }
-
-    pub(crate) fn is_greeting(&self) -> bool {
-        self.attempt.is_some()
-    }
-
-    pub(crate) fn is_seeking(&self) -> bool {
-        self.contact.as_ref().is_some_and(|contact| contact.seeking.is_some())
-    }
-
-    /// The newest session, confirmed or not.
-    pub(crate) fn newest_session(&mut self) -> Option<&mut Session> {
-        self.sessions.last_mut()
-    }
-
-    pub(crate) fn has_endpoints(&self) -> bool {
-        !self.endpoints.is_empty()
-    }
-
-    /// The configuration wants a session with it at all times.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.keepalive.is_some()
-    }
-
-    pub(crate) fn is_standing(&self) -> bool {
-        self.standing
-    }
-
-    /// True if that is news.
-    pub(crate) fn set_standing(&mut self, standing: bool) -> bool {
-        std::mem::replace(&mut self.standing, standing) != standing
-    }
-
-    pub(crate) fn is_relay(&self) -> bool {
-        self.relay
-    }
-
-    /// True if it was none before and is one now.
-    pub(crate) fn set_relay(&mut self, relay: bool) -> bool {
-        !std::mem::replace(&mut self.relay, relay) && relay
-    }
-
-    /// Something of this node is new to it.
-    pub(crate) fn set_untold(&mut self) {
-        self.untold = true;
-    }
-
-    pub(crate) fn take_untold(&mut self) -> bool {
-        std::mem::take(&mut self.untold)
-    }
-
-    /// It does not seem to know what it was told.
-    pub(crate) fn forget_told(&mut self) {
-        self.contact().on_new_session();
-        self.untold = true;
-    }
-
-    /// Paths are pinged in another rhythm from now on.
-    pub(crate) fn on_holding_changed(&mut self, now: Instant, holding: Holding) {
-        let (active, standing, configured) = (self.active, self.standing, self.keepalive);
-        for session in &mut self.sessions {
-            let hold = hold(active == Some(session.serial), standing, configured, Some(holding));
-            session.on_hold_changed(now, hold);
-        }
-    }
-
-    /// Nothing but what holds its sessions open is said to it.
-    pub(crate) fn is_at_rest(&self, now: Instant) -> bool {
-        let rests = |session: &Session| session.is_confirmed() && session.has_cooled(now);
-        self.attempt.is_none() && !self.is_seeking() && !self.has_waiting() && self.sessions.iter().all(rests)
-    }
-
-    /// When anything was sent on a session that is still there.
-    pub(crate) fn spoken_to_at(&self) -> Option<Instant> {
-        self.sessions.iter().map(|session| session.activity.sent()).max()
-    }
-
-    /// Something was sent to it, or tried, in the life of this process.
-    pub(crate) fn is_contacted(&self) -> bool {
-        let tried = self.contact.as_ref().is_some_and(|contact| contact.steps().next().is_some());
-        tried || self.attempt.is_some() || !self.sessions.is_empty()
-    }
-
-    /// Whether something may have been sent to this address because it might be there.
-    pub(crate) fn was_sought_at(&self, ip: IpAddr) -> bool {
-        let is_there = |address: &SocketAddr| address.ip() == ip;
-        let named = self.contact.as_ref().is_some_and(|contact| contact.addresses().iter().any(is_there));
-        let leads = self.sessions.iter().any(|session| session.path.leads_to(ip));
-        self.is_contacted() && (named || leads || self.greetable().iter().any(is_there))
-    }
-
-    /// Where it announced itself. True if that is news.
-    pub(crate) fn set_nearby(&mut self, address: SocketAddr) -> bool {
-        let nearby = &mut self.contact().nearby;
-        if nearby.contains(&address) {
-            return false;
-        }
-        nearby.insert(0, address);
-        nearby.truncate(NEARBY);
-        true
-    }
-
-    /// There is one more address to greet: at once, if it is being greeted or wanted.
-    pub(crate) fn on_new_address(&mut self, now: Instant, rng: &mut Rng) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.on_new_endpoints(now);
-        } else if self.is_seeking() && !self.stopped && !self.sessions.iter().any(Session::is_pending) {
-            self.attempt = Some(Box::new(Initiator::new(now, rng)));
-        }
-    }
-
-    /// An introducer says whether it has a session with it.
-    pub(crate) fn on_known_by(&mut self, introducer: PeerIndex, known: bool) {
-        let mut list: Vec<PeerIndex> = self.known_by.into_iter().flatten().filter(|by| *by != introducer).collect();
-        if known {
-            list.insert(0, introducer);
-        }
-        let mut list = list.into_iter();
-        self.known_by = std::array::from_fn(|_| list.next());
-    }
-
-    /// The introducers that say they have a session with it.
-    pub(crate) fn known_by(&self) -> Vec<PeerIndex> {
-        self.known_by.into_iter().flatten().collect()
-    }
-
-    /// Until when a standing peer is left alone.
-    pub(crate) fn away_until(&self) -> Option<Instant> {
-        self.away_until
-    }
-
-    pub(crate) fn forget_away(&mut self) {
-        (self.away_until, self.times_away) = (None, 0);
-    }
-
-    /// Nobody and nothing has led to it.
-    pub(crate) fn on_not_found(&mut self, now: Instant) {
-        let wait = AWAY.saturating_mul(1 << self.times_away.min(8)).min(MAX_AWAY);
-        self.times_away = self.times_away.saturating_add(1);
-        self.away_until = Some(now + wait);
-    }
-
-    /// The operator wants to know how long a ping takes.
-    pub(crate) fn ask_echo(&mut self, now: Instant, number: u32, rng: &mut Rng) {
-        let Some(link) = self.active.and_then(|active| self.session(active)).map(|session| session.path.link()) else {
-            return;
-        };
-        self.contact().ask_echo(now, number, link, rng.bytes());
-    }
-
-    /// A ping that the operator wants and that has not left.
-    pub(crate) fn poll_echo(&mut self) -> Option<([u8; 32], Link)> {
-        self.contact_mut()?.poll_echo()
-    }
-
-    /// The answer to one of them: its number, and how long it took.
-    pub(crate) fn on_echo(&mut self, now: Instant, cookie: &[u8; 32]) -> Option<(u32, Duration)> {
-        self.contact_mut()?.on_echo(now, cookie)
-    }
-
-    /// As others are told of it: where it is and whether it relays.
-    pub(crate) fn listing(&mut self) -> Option<(SocketAddr, bool)> {
-        let relay = self.relay;
-        self.mesh_session().map(|session| (session.path.remote(), relay))
-    }
 }
