@@ -37,6 +37,30 @@ fn packets_of_every_size_go_through_a_relay() {
     }
 }
 
+/// Those that know the member, and cannot help, do not keep the one from being asked that can.
+#[test]
+fn the_only_relay_is_found_whichever_of_the_hubs_it_is() {
+    for seed in seeds(20) {
+        let mut mesh = Mesh::new(seed, Line::clean(ms(60)), 4, None, &[Behaviour::symmetric(); 8]);
+        let relay = mesh.hubs[(seed % 4) as usize];
+        mesh.world.hosts[relay].relay = Some(AMPLE);
+        mesh.start();
+        mesh.world.run_for(secs(5));
+        let homes = mesh.homes.clone();
+        let pairs: Vec<_> = (0..8).flat_map(|one| (0..one).map(move |other| (other, one))).collect();
+        for _ in 0..10 {
+            for &(one, other) in &pairs {
+                mesh.world.send(homes[one], homes[other]);
+                mesh.world.send(homes[other], homes[one]);
+            }
+            mesh.world.run_for(secs(1));
+        }
+        for &(one, other) in &pairs {
+            assert!(is_relayed(&mesh.world, homes[one], homes[other]), "{one} {other}");
+        }
+    }
+}
+
 #[test]
 fn a_member_gets_its_share_and_no_more() {
     let limits = RelayLimits { bytes_per_second: 20_000, members: 10 };

@@ -346,7 +346,7 @@ impl Node {
         if connected {
             self.request(now, target, introducer);
         } else {
-            inquiry.stage = Stage::Over;
+            inquiry.retire(now);
             contact.step(now, Step::NotKnownBy(introducer));
             if let Some(seeking) = contact.seeking.as_mut() {
                 seeking.hurry(now);
@@ -378,17 +378,16 @@ impl Examined {
     }
 }
 
-impl Stage {
-    /// Nothing will come of it, as it seems; the key, if there was one.
-    fn retire(&mut self) -> Option<Key> {
-        match std::mem::replace(self, Self::Over) {
-            Self::Requested(requested) => Some(requested.key),
-            Self::Asked | Self::Over => None,
+impl Inquiry {
+    /// Nothing will come of it, as it seems, and for a while others are asked instead; the key, if there was one.
+    fn retire(&mut self, now: Instant) -> Option<Key> {
+        self.since = now;
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Requested(requested) => Some(requested.key),
+            Stage::Asked | Stage::Over => None,
         }
     }
-}
 
-impl Inquiry {
     fn is_accepted(&self) -> bool {
         matches!(&self.stage, Stage::Requested(requested) if requested.accepted_at.is_some())
     }

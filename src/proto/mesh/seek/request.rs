@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{ANSWERS_WITHIN, CALL, Inquiry, Key, LOOK, MAX_TARGETS, NEAR_HOPS, PATIENCE, REPEAT, Requested, Stage};
+use super::{ANSWERS_WITHIN, CALL, Key, LOOK, MAX_TARGETS, NEAR_HOPS, PATIENCE, REPEAT, Requested, Stage};
 use crate::base::{Link, PeerIndex};
 use crate::crypto::keys::EphemeralSecret;
 use crate::crypto::mesh::{Introduced, PunchedBy};
@@ -91,16 +91,16 @@ impl Node {
         let Some(seeking) = peer.contact_mut().and_then(|contact| contact.seeking.as_mut()) else { return };
         let mut next = now + LOOK;
         for inquiry in &mut seeking.inquiries {
-            let Inquiry { introducer, stage, since, .. } = inquiry;
-            let over = match stage {
-                Stage::Asked => now >= *since + ANSWERS_WITHIN,
-                Stage::Requested(requested) => requested.advance(now, *introducer, id, &mut repeat, &mut punch),
+            let introducer = inquiry.introducer;
+            let over = match &mut inquiry.stage {
+                Stage::Asked => now >= inquiry.since + ANSWERS_WITHIN,
+                Stage::Requested(requested) => requested.advance(now, introducer, id, &mut repeat, &mut punch),
                 Stage::Over => false,
             };
             if over {
-                silent.push(*introducer);
-                retired.extend(stage.retire());
-            } else if let Stage::Requested(requested) = stage {
+                silent.push(introducer);
+                retired.extend(inquiry.retire(now));
+            } else if let Stage::Requested(requested) = &inquiry.stage {
                 next = next.min(requested.deadline());
             }
         }
@@ -169,7 +169,7 @@ impl Node {
             | IntroductionStatus::UnknownTarget
             | IntroductionStatus::Refused
             | IntroductionStatus::Unreachable => {
-                let key = inquiry.stage.retire();
+                let key = inquiry.retire(now);
                 seeking.keep(key);
             }
         }
