@@ -453,7 +453,7 @@ const NETCHECK: &str = r#"{"netcheck":{"version":1,"ipv4":true,"ipv6":false,
     "local":[{"address":"10.0.0.5:18502","kind":"local"},{"address":"198.51.100.7:18502","kind":"mapped"}],
     "public_address":false,"same_mapping":false,"port_step":2,"open_filter":false,"hairpin":null,
     "lifetime_seconds":120.0,"keepalive_seconds":25.0,
-    "relays":[{"name":"c","state":"connected","rtt_ms":31.0},{"name":"d","state":"idle","rtt_ms":null}],
+    "relays":[{"name":"c","state":"connected","rtt_ms":31.0,"mbit":67.1},{"name":"d","state":"idle","rtt_ms":null,"mbit":0.5}],
     "advice":"the router forwards a port"}}"#;
 
 #[test]
@@ -470,7 +470,7 @@ lets in       only packets of members that this node has written to
 hairpin       not found out
 lifetime      a mapping lives at least 2 min 0 s; a keepalive every 25 s
 port mapping  198.51.100.7:18502
-relays        c, 31.0 ms
+relays        c, 31.0 ms, at least 67.1 Mbit/s a member
               d, idle
 advice        the router forwards a port
 ";

@@ -98,7 +98,9 @@ fn lifetime(said: &Netcheck) -> String {
 
 fn relay(relay: &RelayStatus) -> String {
     match (relay.state, relay.rtt_ms) {
-        (PeerState::Connected, Some(rtt)) => format!("{}, {}", relay.name, Milliseconds(rtt)),
+        (PeerState::Connected, Some(rtt)) => {
+            format!("{}, {}, at least {:.1} Mbit/s a member", relay.name, Milliseconds(rtt), relay.mbit)
+        }
         (PeerState::Idle | PeerState::Connecting | PeerState::Connected, _) => {
             format!("{}, {}", relay.name, state_label(relay.state))
         }

@@ -340,6 +340,8 @@ pub struct RelayStatus {
     pub state: PeerState,
     /// Smoothed round trip time of its present path.
     pub rtt_ms: Option<f64>,
+    /// What it says that it forwards for one member, at least, in 10^6 bits a second.
+    pub mbit: f64,
 }
 
 /// Why packets for a peer take the way they take, or none.

@@ -23,11 +23,14 @@ pub(super) fn netcheck(node: &NodeStatus, names: &Names<'_>) -> Netcheck {
     };
     let direct = node.peers.iter().flat_map(|peer| peer.paths.iter().filter_map(heard));
     let reached: Vec<SocketAddr> = direct.chain(nat.observed.iter().map(|(_, address)| *address)).collect();
-    let relays = node.peers.iter().zip((0..).map(crate::base::PeerIndex)).filter(|(peer, _)| peer.is_relay);
-    let relays = relays.map(|(peer, index)| RelayStatus {
-        name: names.of(index).to_owned(),
-        state: status::state(peer),
-        rtt_ms: peer.paths.iter().find(|path| path.is_primary).and_then(|path| path.rtt).map(status::milliseconds),
+    let peers = node.peers.iter().zip((0..).map(crate::base::PeerIndex));
+    let relays = peers.filter_map(|(peer, index)| {
+        Some(RelayStatus {
+            name: names.of(index).to_owned(),
+            state: status::state(peer),
+            rtt_ms: peer.paths.iter().find(|path| path.is_primary).and_then(|path| path.rtt).map(status::milliseconds),
+            mbit: peer.relays? as f64 * 8.0 / 1e6,
+        })
     });
     let mut netcheck = Netcheck {
         version: VERSION,

@@ -167,7 +167,7 @@ fn peer_status(peer: &Peer, facts: &Facts, names: &Names<'_>) -> PeerStatus {
         datagram_limit: session.and_then(|session| u16::try_from(HEADER + session.datagram_limit + TAG).ok()),
         paths: facts.paths.iter().map(|path| path_status(path, names)).collect(),
         standing: facts.is_standing,
-        relay: facts.is_relay,
+        relay: facts.relays.is_some(),
         known_by: facts.known_by.iter().map(|&peer| names.of(peer).to_owned()).collect(),
         reliable: session.map_or_else(ReliableStatus::default, |session| ReliableStatus {
             queued_bytes: session.reliable_queued as u64,

@@ -457,7 +457,7 @@ mod tests {
             last_received: None,
             waiting: 0,
             is_standing: false,
-            is_relay: false,
+            relays: None,
             known_by: Vec::new(),
             paths: Vec::new(),
             steps: steps.into_iter().map(|(since, step)| (seconds(since), step)).collect(),

@@ -249,8 +249,8 @@ pub struct PeerStatus {
     pub waiting: usize,
     /// It is one of the few that this node keeps a session with, to be introduced and found.
     pub is_standing: bool,
-    /// It relays for others.
-    pub is_relay: bool,
+    /// It relays for others: at least so many bytes a second for each.
+    pub relays: Option<u64>,
     /// Introducers that say they have a session with it.
     pub known_by: Vec<PeerIndex>,
     /// Every path of the session that is sent on, the primary first.

@@ -16,6 +16,7 @@
 //! A dropped packet is a fact, not an error: an [`event::Dropped`], counted, with nothing else changed.
 
 pub(crate) mod bucket;
+pub(crate) mod capacity;
 pub mod channel;
 pub mod command;
 mod delivery;

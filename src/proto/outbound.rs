@@ -253,6 +253,7 @@ impl Node {
             if session.path.take_news() {
                 peer.set_untold();
                 self.peers.wake(at.peer);
+                self.add_all_relayed_paths(now, at.peer);
                 continue;
             }
             let Some(ping) = session.path.poll_ping(now, &mut self.rng) else { return };

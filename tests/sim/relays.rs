@@ -61,6 +61,27 @@ fn the_only_relay_is_found_whichever_of_the_hubs_it_is() {
     }
 }
 
+/// Hardly more is lost on the way to one than to the other, so what counts is what they give.
+#[test]
+fn of_two_relays_as_far_as_each_other_the_one_that_gives_more_is_taken() {
+    for seed in seeds(10) {
+        let mut mesh = Mesh::new(seed, Line::clean(ms(20)), 2, Some(AMPLE), &[Behaviour::symmetric(); 2]);
+        let (frugal, generous) = (mesh.hubs[(seed % 2) as usize], mesh.hubs[(1 - seed % 2) as usize]);
+        mesh.world.hosts[frugal].relay = Some(RelayLimits { bytes_per_second: 500_000, members: 100 });
+        mesh.start();
+        mesh.world.run_for(secs(5));
+        let (one, other) = (mesh.homes[0], mesh.homes[1]);
+        reach(&mut mesh.world, one, other, secs(5)).expect("there are relays");
+        talk(&mut mesh.world, one, other, 200, 100);
+        for (host, other) in [(one, other), (other, one)] {
+            let Some(handfast::proto::Hop::Relay(relay)) = primary(&mesh.world, host, other) else {
+                panic!("no relay")
+            };
+            assert_eq!(mesh.hubs[relay.slot()], generous, "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_member_gets_its_share_and_no_more() {
     let limits = RelayLimits { bytes_per_second: 20_000, members: 10 };

@@ -7,6 +7,7 @@ use super::contact::QUESTIONS;
 use super::frame::MeshFrame;
 use super::{MAX_LOCAL, predict};
 use crate::base::{Link, PeerId, PeerIndex};
+use crate::proto::capacity::Capacity;
 use crate::proto::command::CandidateKind;
 use crate::proto::event::Dropped;
 use crate::proto::hop;
@@ -40,7 +41,8 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPE
 impl Node {
     /// Tells a peer what it does not know of this node yet.
     pub(super) fn tell(&mut self, now: Instant, index: PeerIndex) {
-        let flags = ABOUT_INTRODUCES | if self.mesh.relaying.is_enabled() { ABOUT_RELAYS } else { 0 };
+        let relays = self.mesh.relaying.capacity().map_or(0, |capacity| ABOUT_RELAYS | capacity.flags());
+        let flags = ABOUT_INTRODUCES | relays;
         let nonce = self.mesh.nonce;
         let is_untold = self.peers.get_mut(index).is_some_and(|peer| peer.take_untold());
         if !is_untold {
@@ -335,15 +337,16 @@ impl Node {
     /// What a peer says of itself, and where it sees this node.
     pub(super) fn on_about(&mut self, now: Instant, from: PeerIndex, flags: u8, nonce: [u8; 16], seen: SocketAddr) {
         let Some(peer) = self.peers.get_mut(from) else { return };
-        let became_relay = peer.set_relay(flags & ABOUT_RELAYS != 0);
+        let relays = (flags & ABOUT_RELAYS != 0).then(|| Capacity::from_flags(flags));
+        let is_news = peer.set_relay(relays);
         let is_standing = peer.is_standing();
         let contact = peer.contact();
         contact.on_nonce(now, nonce);
         let introduces = flags & ABOUT_INTRODUCES != 0;
         let knew = std::mem::replace(&mut contact.introduces, introduces);
         contact.seen = Some(seen).filter(|seen| seen.port() != 0);
-        if became_relay {
-            self.offer_relay(now, from);
+        if let Some(capacity) = relays.filter(|_| is_news) {
+            self.offer_relay(now, from, capacity);
         }
         self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
         // Only that is news to those who search: it says something of itself whenever it likes.

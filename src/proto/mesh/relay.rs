@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::frame::MeshFrame;
 use crate::base::{Ecn, Link, PeerId, PeerIndex, TunSink, TxSink};
+use crate::proto::capacity::Capacity;
 use crate::proto::channel::parts::Reassembly;
-use crate::proto::command::{CandidateKind, RelayLimits};
+use crate::proto::command::RelayLimits;
 use crate::proto::event::Dropped;
 use crate::proto::hop;
 use crate::proto::node::Node;
@@ -83,6 +84,11 @@ impl Relaying {
 
     pub(super) const fn is_enabled(&self) -> bool {
         self.limits.is_some()
+    }
+
+    /// What each member gets.
+    pub(super) fn capacity(&self) -> Option<Capacity> {
+        self.limits.map(|limits| Capacity::of(limits.bytes_per_second))
     }
 
     /// Whether `len` bytes more of `member` may be forwarded now.
@@ -269,32 +275,31 @@ impl Node {
     }
 
     /// Every way to a member through a relay with a session.
-    pub(super) fn relayed_ways(&mut self, member: &PeerId) -> Vec<SocketAddr> {
+    pub(super) fn relayed_ways(&mut self, member: &PeerId) -> Vec<(SocketAddr, Capacity)> {
         let tag = self.local.net.tag(member);
-        let connected = self.peers.connected();
-        let relays =
-            connected.into_iter().filter(|index| self.peers.get_mut(*index).is_some_and(|peer| peer.is_relay()));
-        relays.map(|relay| hop::relayed(relay, tag)).collect()
+        self.relays().into_iter().map(|(relay, capacity)| (hop::relayed(relay, tag), capacity)).collect()
     }
 
-    /// A peer relays: sessions that are in use may need it.
-    pub(super) fn offer_relay(&mut self, now: Instant, relay: PeerIndex) {
+    /// Every relay with a session.
+    fn relays(&mut self) -> Vec<(PeerIndex, Capacity)> {
+        let connected = self.peers.connected().into_iter();
+        connected.filter_map(|index| Some((index, self.peers.get_mut(index)?.relay_capacity()?))).collect()
+    }
+
+    /// A peer relays, or more or less than before: sessions that are in use may need it.
+    pub(super) fn offer_relay(&mut self, now: Instant, relay: PeerIndex, capacity: Capacity) {
         for index in self.peers.connected() {
-            self.add_relayed_paths(now, index, &[relay]);
+            self.add_relayed_paths(now, index, &[(relay, capacity)]);
         }
     }
 
     /// Every relay with a session is a way to a peer that is talked to.
     pub(in crate::proto) fn add_all_relayed_paths(&mut self, now: Instant, index: PeerIndex) {
-        let connected = self.peers.connected();
-        let relays: Vec<PeerIndex> = connected
-            .into_iter()
-            .filter(|other| self.peers.get_mut(*other).is_some_and(|peer| peer.is_relay()))
-            .collect();
+        let relays = self.relays();
         self.add_relayed_paths(now, index, &relays);
     }
 
-    fn add_relayed_paths(&mut self, now: Instant, index: PeerIndex, relays: &[PeerIndex]) {
+    fn add_relayed_paths(&mut self, now: Instant, index: PeerIndex, relays: &[(PeerIndex, Capacity)]) {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let tag = self.local.net.tag(&peer.id);
         // Those that introduce are reached directly, or not at all.
@@ -302,8 +307,8 @@ impl Node {
             return;
         }
         let Some(session) = peer.mesh_session() else { return };
-        for &relay in relays.iter().filter(|relay| **relay != index) {
-            session.path.add(now, Link::to(hop::relayed(relay, tag)), CandidateKind::Relayed);
+        for &(relay, capacity) in relays.iter().filter(|(relay, _)| *relay != index) {
+            session.path.add_relayed(now, hop::relayed(relay, tag), capacity);
         }
         self.settle(now, index);
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::base::Link;
+use crate::proto::capacity::Capacity;
 use crate::proto::command::CandidateKind;
 use crate::proto::hop;
 
@@ -30,6 +31,8 @@ const GAIN: Duration = Duration::from_millis(2);
 pub(super) struct Candidate {
     pub(super) link: Link,
     pub(super) kind: CandidateKind,
+    /// Of the relay, if it leads through one.
+    pub(super) capacity: Capacity,
     /// A datagram of full size went there and came back.
     pub(super) proven: bool,
     pub(super) rtt: Option<Duration>,
@@ -62,6 +65,7 @@ impl Candidate {
         Self {
             link,
             kind,
+            capacity: Capacity::AMPLE,
             proven: false,
             rtt: None,
             answered: None,
@@ -167,7 +171,8 @@ impl Candidate {
     }
 }
 
-/// Whether `one` should replace `other`, which works. Direct before relayed; the own network before any other; then the round trip, with hysteresis.
+/// Whether `one` should replace `other`, which works. Direct before relayed; the own network before any other; then the round trip, with hysteresis: through a relay,
+/// with the time that it takes to get 64 KiB through, so that a near relay that gives little is not preferred to a farther one that gives much.
 pub(super) fn is_better(one: &Candidate, other: &Candidate) -> bool {
     if one.is_relayed() != other.is_relayed() {
         return other.is_relayed();
@@ -177,7 +182,10 @@ pub(super) fn is_better(one: &Candidate, other: &Candidate) -> bool {
         return near(one);
     }
     match (one.rtt, other.rtt) {
-        (Some(one), Some(other)) => one + other / 5 + GAIN < other,
+        (Some(one_rtt), Some(other_rtt)) => {
+            let (cost, cost_of_other) = (one_rtt + one.capacity.delay(), other_rtt + other.capacity.delay());
+            cost + cost_of_other / 5 + GAIN < cost_of_other
+        }
         (Some(_) | None, None) | (None, Some(_)) => false,
     }
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::candidate::{Candidate, is_better};
 use super::bucket::{Bucket, Rate};
+use super::capacity::Capacity;
 use super::command::{CandidateKind, PathStatus};
 use super::hop;
 use crate::base::{Link, Rng};
@@ -91,7 +92,7 @@ pub(crate) struct Paths {
     doubt: Option<Instant>,
     rested_until: Option<Instant>,
     upkeep: Upkeep,
-    /// An address has proven itself since the owner looked.
+    /// An address has proven itself, or the session has come into use, since the owner looked.
     news: bool,
     answers: Bucket,
     blind: Bucket,
@@ -151,6 +152,20 @@ impl Paths {
         // They are few, and stay.
         self.candidates.reserve_exact(1);
         self.candidates.push(Candidate::new(now, link, kind));
+    }
+
+    /// The peer may also be reached through a relay that gives this node so much.
+    pub(crate) fn add_relayed(&mut self, now: Instant, address: SocketAddr, capacity: Capacity) {
+        let link = Link::to(address);
+        self.add(now, link, CandidateKind::Relayed);
+        let known = self.candidates.iter_mut().find(|known| known.link.is_same_way(link));
+        if let Some(known) = known.filter(|known| known.capacity != capacity) {
+            known.capacity = capacity;
+            // Its next answer makes another choice of it.
+            if known.proven {
+                known.next_at = Some(now);
+            }
+        }
     }
 
     /// The peer may also be there, as anybody can say who has recorded it: nothing makes room for that.
@@ -332,9 +347,11 @@ impl Paths {
 
     /// What is to be held open from now on.
     pub(crate) fn set_upkeep(&mut self, now: Instant, upkeep: Upkeep) {
-        if std::mem::replace(&mut self.upkeep, upkeep) == upkeep {
+        let before = std::mem::replace(&mut self.upkeep, upkeep);
+        if before == upkeep {
             return;
         }
+        self.news |= upkeep.others && !before.others;
         let is_alone = self.candidates.len() == 1;
         for (position, known) in self.candidates.iter_mut().enumerate() {
             if known.proven && self.doubt.is_none() {
@@ -444,7 +461,7 @@ impl Paths {
         self.upkeep
     }
 
-    /// Whether an address has proven itself since this was asked last.
+    /// Whether an address has proven itself, or the session has come into use, since this was asked last: there is something to tell the peer, and relays are to be known.
     pub(crate) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.news)
     }

@@ -12,7 +12,11 @@ fn link(port: u16) -> Link {
 }
 
 fn relayed() -> Link {
-    Link::to(hop::relayed(PeerIndex(1), 7))
+    relayed_by(1)
+}
+
+fn relayed_by(relay: u32) -> Link {
+    Link::to(hop::relayed(PeerIndex(relay), 7))
 }
 
 /// The world around the agent: which addresses answer, after how long, and what they carry.
@@ -142,6 +146,38 @@ fn a_path_that_comes_into_use_is_measured_and_left_for_a_better_one() {
     peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 20_000), others: true });
     peer.run(1000);
     assert_eq!(peer.paths.link(), link(2));
+}
+
+#[test]
+fn of_two_relays_the_one_is_taken_through_which_64_kib_get_sooner() {
+    let kilobytes = |count: u64| Capacity::of(count << 10);
+    // Exponents 2 and 10: 250 ms and 1 ms besides the round trip.
+    for (near, far, taken) in [(256, 65_536, 2), (65_536, 65_536, 1), (65_536, 256, 1), (256, 256, 1)] {
+        let mut peer = Peer::new(relayed_by(1));
+        peer.answer(relayed_by(1), 20);
+        peer.answer(relayed_by(2), 80);
+        peer.paths.add_relayed(peer.now, relayed_by(1).remote, kilobytes(near));
+        peer.paths.add_relayed(peer.now, relayed_by(2).remote, kilobytes(far));
+        peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 500), others: true });
+        peer.run(3000);
+        assert_eq!(peer.paths.link(), relayed_by(taken), "{near} and {far} KiB/s");
+        assert!(peer.moves.len() <= 1, "{:?}", peer.moves);
+    }
+}
+
+#[test]
+fn a_relay_that_gives_less_than_before_is_left() {
+    let mut peer = Peer::new(relayed_by(1));
+    for (relay, rtt) in [(1, 20), (2, 40)] {
+        peer.answer(relayed_by(relay), rtt);
+        peer.paths.add_relayed(peer.now, relayed_by(relay).remote, Capacity::AMPLE);
+    }
+    peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 500), others: true });
+    peer.run(3000);
+    assert_eq!(peer.paths.link(), relayed_by(1));
+    peer.paths.add_relayed(peer.now, relayed_by(1).remote, Capacity::of(125_000));
+    peer.run(3000);
+    assert_eq!(peer.paths.link(), relayed_by(2));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Holding, Peer, hold};
 use crate::base::{Link, PeerIndex, Rng};
+use crate::proto::capacity::Capacity;
 use crate::proto::handshake::initiator::Initiator;
 use crate::proto::mesh::Contact;
 use crate::proto::session::Session;
@@ -94,12 +95,17 @@ impl Peer {
     }
 
     pub(crate) fn is_relay(&self) -> bool {
-        self.relay
+        self.relays.is_some()
     }
 
-    /// True if it was none before and is one now.
-    pub(crate) fn set_relay(&mut self, relay: bool) -> bool {
-        !std::mem::replace(&mut self.relay, relay) && relay
+    /// What it gives each member for which it relays.
+    pub(crate) fn relay_capacity(&self) -> Option<Capacity> {
+        self.relays
+    }
+
+    /// True if it relays now, and did not before, or not as much, or more.
+    pub(crate) fn set_relay(&mut self, relays: Option<Capacity>) -> bool {
+        std::mem::replace(&mut self.relays, relays) != relays && relays.is_some()
     }
 
     /// Something of this node is new to it.
@@ -222,7 +228,7 @@ impl Peer {
 
     /// As others are told of it: where it is and whether it relays.
     pub(crate) fn listing(&mut self) -> Option<(SocketAddr, bool)> {
-        let relay = self.relay;
+        let relay = self.is_relay();
         self.mesh_session().map(|session| (session.path.remote(), relay))
     }
 }

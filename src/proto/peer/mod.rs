@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::capacity::Capacity;
 use super::command::{PeerConfig, PeerStatus, SessionStatus, Step};
 use super::event::{Dropped, Drops, Ended, Event};
 use super::fitting::TOO_BIG;
@@ -44,8 +45,8 @@ pub(crate) struct Peer {
     stopped: bool,
     /// A session is kept with it, to be introduced and found.
     standing: bool,
-    /// It said that it relays.
-    relay: bool,
+    /// It said that it relays, and how much.
+    relays: Option<Capacity>,
     /// It has not been told what is new of this node.
     untold: bool,
     known_by: [Option<PeerIndex>; KNOWN_BY],
@@ -96,7 +97,7 @@ impl Peer {
             endpoints: config.endpoints.clone(),
             keepalive: config.keepalive,
             standing: false,
-            relay: false,
+            relays: None,
             untold: false,
             known_by: [None; KNOWN_BY],
             away_until: None,
@@ -435,7 +436,7 @@ impl Peer {
             last_received: last_received.map(|at| now.saturating_duration_since(at)),
             waiting: contact.map_or(0, |contact| contact.waiting.len()),
             is_standing: self.standing,
-            is_relay: self.relay,
+            relays: self.relays.map(Capacity::bytes_per_second),
             known_by: self.known_by(),
             paths: paths.unwrap_or_default(),
             steps,

@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::frame::MeshFrame;
-use crate::base::{Link, PeerIndex};
+use crate::base::PeerIndex;
 use crate::crypto::keys::EphemeralSecret;
 use crate::crypto::schedule::Epoch0;
 use crate::proto::bucket::{Bucket, Rate};
-use crate::proto::command::{CandidateKind, Step};
+use crate::proto::command::Step;
 use crate::proto::event::{Dropped, Event};
 use crate::proto::handshake::Local;
 use crate::proto::handshake::initiator::verify;
@@ -254,7 +254,7 @@ impl Node {
         let relays = self.relayed_ways(&id);
         let Some(peer) = self.peers.get_mut(index) else { return };
         if let Some(session) = peer.newest_session() {
-            relays.into_iter().for_each(|relay| session.path.add(now, Link::to(relay), CandidateKind::Relayed));
+            relays.into_iter().for_each(|(relay, capacity)| session.path.add_relayed(now, relay, capacity));
         }
         let seeking = peer.contact_mut().and_then(|contact| contact.seeking.as_mut());
         if seeking.is_some_and(|seeking| seeking.takes_call(now)) {

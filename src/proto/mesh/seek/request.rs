@@ -214,8 +214,8 @@ impl Node {
             &mut self.rng,
         );
         session.greet(now);
-        for relay in relays {
-            session.path.add(now, Link::to(relay), CandidateKind::Relayed);
+        for (relay, capacity) in relays {
+            session.path.add_relayed(now, relay, capacity);
         }
         for address in targets {
             session.path.add(now, Link::to(address), CandidateKind::Observed);
