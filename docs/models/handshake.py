@@ -1,22 +1,27 @@
 #!/usr/bin/env python3
-"""Writes the ProVerif model of the handshake (PROTOCOL §4): handshake.py VARIANT SCENARIO > model.pv
+"""Writes the ProVerif model of the handshake (PROTOCOL §4, §12.3): handshake.py VARIANT SCENARIO > model.pv
 
 Every honest node plays both roles, in sessions without bound, against an active attacker who owns any number of further
 identities. The mesh secret is public (the worst case), the attacker chooses both capability words, and R takes any cookie: it
 proves an address, and the attacker has all addresses.
 
 VARIANT   spec         PROTOCOL §4 as it stands
+          introduced   after an introduction (PROTOCOL §12.3), whose introducer and nonce the attacker chooses
+          mixed        every node does both, under the same identity key
           nofinish     broken: the finish carries no signature
           hasty        broken: user data already travels in epoch 0
           reach        spec, asking only whether every end can be reached (each query must come out false)
+          reach2       the same after an introduction
 SCENARIO  base         both identity keys are published once the sessions are over
           quantum      as base, and every X25519 secret is published as well
           kci          the identity key of the node under test is the attacker's from the start
           eph2         X25519 secrets of earlier sessions between the same nodes leak, then the sessions under test run
 """
 import sys
+from typing import NamedTuple
 
-VARIANTS = ("spec", "nofinish", "hasty", "reach")
+VARIANTS = ("spec", "introduced", "mixed", "nofinish", "hasty", "reach", "reach2")
+PROVED = ("spec", "introduced", "mixed")
 SCENARIOS = ("base", "quantum", "kci", "eph2")
 
 EVENTS = """
@@ -48,12 +53,34 @@ query i: public_key, r: public_key, th: bitstring; event(ROpens(i, r, th)) ==> e
 REACH = "query event(EndOfI); event(EndOfR); event(EndOfConfirmation).\n"
 
 
+class Contact(NamedTuple):
+    """How the first word of I reaches R: what I signs (`c` is what the attacker chooses of it) and what the transcript begins with."""
+
+    prefix: str
+    signed: str
+    begin: str
+
+
+GREETED = Contact(
+    "",
+    # S_R | S_I | E_I | C; then the 162 bytes of the hello, which has no room for S_R.
+    "(l_hello, bytes_of_public(pk_r), bytes_of_public(pk_i), e_i, c)",
+    "(l_hello_i, e_i, bytes_of_public(pk_i), sig_i, c)",
+)
+INTRODUCED = Contact(
+    "Introduced",
+    # `c` is S_2 and N_3: all of fixed length, so their places among the others do not matter.
+    "(l_introduction, bytes_of_public(pk_i), bytes_of_public(pk_r), e_i, c)",
+    "(l_intro_i, bytes_of_public(pk_i), bytes_of_public(pk_r), e_i, c, sig_i)",
+)
+
+
 class Model:
     """The text of one model; a variant or scenario changes the parts it names."""
 
     def __init__(self, variant: str, scenario: str) -> None:
         self.variant, self.scenario = variant, scenario
-        self.hello = "(l_hello, bytes_of_public(pk_r), bytes_of_public(pk_i), e_i, c)"
+        self.contacts = {"introduced": [INTRODUCED], "reach2": [INTRODUCED], "mixed": [GREETED, INTRODUCED]}.get(variant, [GREETED])
         self.answer = "(l_answer, bytes_of_public(pk_i), bytes_of_public(pk_r), e_r, h_i)"
         self.finish = "th_1" if variant == "nofinish" else "sign(sk_i, (l_finish, th_1))"
         self.finish_ok = "f = th_1" if variant == "nofinish" else "verify(pk_i, (l_finish, th_1), f) = true"
@@ -65,9 +92,9 @@ class Model:
     def hasty(self, key: str, data: str) -> str:
         return f"out(net, seal(derive(prk_0, {key}), {data}));" if self.variant == "hasty" else ""
 
-    def initiator(self) -> str:
+    def initiator(self, contact: Contact) -> str:
         return f"""
-let Initiator(sk_i: secret_key) =
+let {contact.prefix}Initiator(sk_i: secret_key) =
   let pk_i = public(sk_i) in
   in(net, pk_r: public_key);
   if pk_i <> pk_r then
@@ -75,10 +102,11 @@ let Initiator(sk_i: secret_key) =
   let e_i = bytes_of_point(power(base_point, x)) in
   out(net, e_i);
   ( (!in(net, c: bitstring);      (* signs whatever C the attacker hands in: mac1, cookies of any retry, anything else *)
-     out(net, sign(sk_i, {self.hello})))
+     out(net, sign(sk_i, {contact.signed})))
   | {self.reveal("x")}
   | (in(net, (c: bitstring, y: point, =pk_r, sig_r: bitstring, confirmation: bitstring));
-     let h_i = hash((l_hello_i, e_i, bytes_of_public(pk_i), sign(sk_i, {self.hello}), c)) in
+     let sig_i = sign(sk_i, {contact.signed}) in
+     let h_i = hash({contact.begin}) in
      let e_r = bytes_of_point(y) in
      let th_0 = hash((l_transcript, h_i, e_r, bytes_of_public(pk_r), sig_r)) in
      let prk_0 = extract(th_0, bytes_of_point(power(y, x))) in
@@ -104,15 +132,15 @@ let Initiator(sk_i: secret_key) =
      event EndOfConfirmation)).
 """
 
-    def responder(self) -> str:
+    def responder(self, contact: Contact) -> str:
         return f"""
-let Responder(sk_r: secret_key) =
+let {contact.prefix}Responder(sk_r: secret_key) =
   let pk_r = public(sk_r) in
   in(net, (x: point, pk_i: public_key, sig_i: bitstring, c: bitstring));
   let e_i = bytes_of_point(x) in
   if pk_i <> pk_r then
-  if verify(pk_i, {self.hello}, sig_i) = true then
-  let h_i = hash((l_hello_i, e_i, bytes_of_public(pk_i), sig_i, c)) in
+  if verify(pk_i, {contact.signed}, sig_i) = true then
+  let h_i = hash({contact.begin}) in
   new y: exponent;
   let e_r = bytes_of_point(power(base_point, y)) in
   let sig_r = sign(sk_r, {self.answer}) in
@@ -150,32 +178,38 @@ let LeakingResponder(sk_r: secret_key) =                       (* an earlier ans
   out(net, y).
 """
 
-    def leaking_initiator(self) -> str:
+    def leaking_initiator(self, contact: Contact) -> str:
         return f"""
-let LeakingInitiator(sk_i: secret_key) =                       (* an earlier attempt whose X25519 secret is known *)
+let {contact.prefix}LeakingInitiator(sk_i: secret_key) =                       (* an earlier attempt whose X25519 secret is known *)
   in(net, pk_r: public_key);
   let pk_i = public(sk_i) in
   new x: exponent;
   let e_i = bytes_of_point(power(base_point, x)) in
   out(net, x);
   !in(net, c: bitstring);
-  out(net, sign(sk_i, {self.hello})).
+  out(net, sign(sk_i, {contact.signed})).
 """
 
     def main(self) -> str:
-        honest = "(!Initiator(s)) | (!Responder(s))"
+        def each(*processes: str) -> str:
+            return " | ".join(f"(!{contact.prefix}{process}(s))" for contact in self.contacts for process in processes)
+
+        honest = each("Initiator", "Responder")
+        earlier = each("LeakingInitiator") + " | (!LeakingResponder(s)) | " + each("Responder")
         enrol = "new s: secret_key; out(net, public(s)); insert trusted(public(s));"
         body = {
             "base": f"!({enrol} ({honest} | (phase 1; out(net, s))))",
             "quantum": f"!({enrol} ({honest} | (phase 1; out(net, s))))",
             # Whoever holds a node's key may speak as that node: only what it believes about the others is under test.
             "kci": f"({enrol} ({honest})) | ({enrol.replace(' insert trusted(public(s));', ' out(net, s);')} ({honest}))",
-            "eph2": f"!({enrol} ((!LeakingInitiator(s)) | (!LeakingResponder(s)) | (!Responder(s)) | (phase 1; ({honest}))))",
+            "eph2": f"!({enrol} ({earlier} | (phase 1; ({honest}))))",
         }[self.scenario]
-        pair = "(Initiator(s) | Responder(t))"
-        if self.variant != "spec" and self.scenario == "eph2":
+        prefix = self.contacts[0].prefix
+        pair = f"({prefix}Initiator(s) | {prefix}Responder(t))"
+        proves = self.variant in PROVED
+        if not proves and self.scenario == "eph2":
             pair = f"(LeakingInitiator(s) | LeakingResponder(t) | (phase 1; {pair}))"
-        if self.variant != "spec" and self.scenario in ("base", "eph2"):
+        if not proves and self.scenario in ("base", "eph2"):
             # One pair is enough to find what is there, and few traces make it quick.
             body = f"{enrol} new t: secret_key; out(net, public(t)); insert trusted(public(t)); {pair}"
         return f"\nprocess\n  {body}\n"
@@ -184,13 +218,15 @@ let LeakingInitiator(sk_i: secret_key) =                       (* an earlier att
         # What is published after the sessions cannot change what happened in them: `base` answers for `quantum`.
         agreement = "" if self.scenario == "quantum" else AGREEMENT
         queries = {
-            "spec": SECRECY + agreement,
+            **dict.fromkeys(PROVED, SECRECY + agreement),
             "nofinish": IMPOSTURE,
             "hasty": SECRECY,
             "reach": REACH,
+            "reach2": REACH,
         }[self.variant]
-        parts = (EVENTS, queries, self.initiator(), self.responder(), self.leaking_initiator(), self.leaking_responder(), self.main())
-        precise = "" if self.variant != "reach" else "set preciseActions = true.\n"
+        roles = [part(contact) for contact in self.contacts for part in (self.initiator, self.responder, self.leaking_initiator)]
+        parts = (EVENTS, queries, *roles, self.leaking_responder(), self.main())
+        precise = "set preciseActions = true.\n" if self.variant in ("reach", "reach2") else ""
         return f"(* variant {self.variant}, scenario {self.scenario} *)\n{precise}" + "".join(parts)
 
 

@@ -35,10 +35,19 @@ pub(crate) struct Topology {
 impl Topology {
     /// Of 3 to 50 hosts, each of which has all others in its configuration, but the endpoints only of those that are public.
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with(seed, |delay| Line { jitter: delay / 4, ..Line::clean(delay) })
+    }
+
+    /// The same hosts and routers on lines that lose so many of a thousand datagrams, and repeat and reorder others.
+    pub(crate) fn lossy(seed: u64, loss: u32) -> Self {
+        Self::with(seed, |delay| Line::rough(delay, loss))
+    }
+
+    fn with(seed: u64, line: impl FnOnce(Duration) -> Line) -> Self {
         // Its own source of randomness: the world draws while it runs.
         let mut rng = Rng::from_number(seed ^ 0x746f_706f_6c6f_6779);
         let delay = ms(5 + u64::from(rng.below(55)));
-        let world = World::empty(seed, Line { jitter: delay / 4, ..Line::clean(delay) });
+        let world = World::empty(seed, line(delay));
         let mut builder = Builder { world, rng, carriers: Vec::new() };
         let count = 3 + builder.rng.below(48) as usize;
         let public: Vec<HostId> = (0..1 + builder.rng.below(4)).map(|_| builder.add_public()).collect();
