@@ -154,7 +154,12 @@ impl Node {
         }
         let attempt = peer.attempt.as_mut().ok_or(Dropped::Unexpected)?;
         attempt.may_examine(now, link.remote)?;
-        let answered = attempt.verify_answer(now, &self.local, &peer.id, answer)?;
+        let answered = match attempt.verify_answer(now, &self.local, &peer.id, answer) {
+            Ok(answered) => answered,
+            // It may be greeted there, and be introduced as well.
+            Err(_) if peer.is_seeking() && self.handle_introduced_answer(now, link, answer).is_ok() => return Ok(()),
+            Err(reason) => return Err(reason),
+        };
         let index = peer.index;
         let serial = self.next_serial();
         // Without a local address: if this host's address changes, its datagrams leave from the new one.

@@ -15,12 +15,18 @@ impl Node {
             self.tend_mesh(now);
         }
         let holding = self.peers.holding;
-        for index in self.peers.take_due(now) {
+        let due = self.peers.take_due(now);
+        let alone = !due.is_empty() && self.is_alone();
+        for index in due {
             if let Some(peer) = self.peers.get_mut(index) {
                 let was_away = peer.away_until();
-                peer.handle_timeout(now, holding, &self.local, &mut self.rng, &mut self.events);
+                let relay = peer.silent_relay(now);
+                peer.handle_timeout(now, alone, holding, &self.local, &mut self.rng, &mut self.events);
                 if peer.is_standing() && peer.away_until() != was_away {
                     self.on_away(now);
+                }
+                if let Some(relay) = relay {
+                    self.doubt(now, relay);
                 }
                 // Settled when it has sent what is due; else the deadline just passed would be scheduled again.
                 self.peers.wake(index);

@@ -41,6 +41,7 @@ mod nat;
 mod network;
 #[cfg(test)]
 mod noise;
+mod outages;
 #[cfg(test)]
 mod parts;
 #[cfg(test)]

@@ -345,7 +345,8 @@ impl Node {
         let introduces = flags & ABOUT_INTRODUCES != 0;
         let knew = std::mem::replace(&mut contact.introduces, introduces);
         contact.seen = Some(seen).filter(|seen| seen.port() != 0);
-        if let Some(capacity) = relays.filter(|_| is_news) {
+        // It may have been away, and given up as a way.
+        if let Some(capacity) = relays.filter(|_| is_news || !knew) {
             self.offer_relay(now, from, capacity);
         }
         self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);

@@ -34,6 +34,8 @@ const ENVELOPE: usize = 80;
 pub(crate) struct Relaying {
     limits: Option<RelayLimits>,
     members: BTreeMap<PeerIndex, Allowance>,
+    /// Nobody makes room before: who is refused costs no search through all for each datagram.
+    full_until: Option<Instant>,
 }
 
 /// What is left of one member's share.
@@ -79,7 +81,7 @@ impl Pieces {
 
 impl Relaying {
     pub(super) const fn new(limits: Option<RelayLimits>) -> Self {
-        Self { limits, members: BTreeMap::new() }
+        Self { limits, members: BTreeMap::new(), full_until: None }
     }
 
     pub(super) const fn is_enabled(&self) -> bool {
@@ -95,8 +97,9 @@ impl Relaying {
     fn admit(&mut self, now: Instant, member: PeerIndex, len: usize) -> Result<(), Dropped> {
         let limits = self.limits.ok_or(Dropped::Ignored)?;
         if !self.members.contains_key(&member) {
-            if self.members.len() >= limits.members {
+            if self.members.len() >= limits.members && self.full_until.is_none_or(|until| now >= until) {
                 self.members.retain(|_, allowance| now < allowance.updated + ACTIVE);
+                self.full_until = self.members.values().map(|allowance| allowance.updated + ACTIVE).min();
             }
             if self.members.len() >= limits.members {
                 return Err(Dropped::RelayLimit);

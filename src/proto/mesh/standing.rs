@@ -66,14 +66,31 @@ impl Node {
             let wanted = chosen < STANDING && away_until.is_none();
             chosen += usize::from(wanted);
             next = [next, away_until].into_iter().flatten().min();
-            if peer.set_standing(wanted) || (wanted && !peer.is_connected()) {
-                if wanted {
-                    peer.begin_attempt(now, &mut self.rng, &mut self.events);
-                }
+            let changed = peer.set_standing(wanted);
+            // A session that leads there directly is as good as another.
+            let missing = wanted && peer.mesh_session().is_none_or(|session| session.path.is_relayed());
+            if missing {
+                peer.begin_attempt(now, &mut self.rng, &mut self.events);
+            }
+            if changed || missing {
                 self.settle(now, index);
             }
         }
         self.mesh.choose_at = next;
+    }
+
+    /// Nobody keeps a session with this node by which it could be found.
+    pub(in crate::proto) fn is_alone(&mut self) -> bool {
+        let connected = self.peers.connected();
+        !connected.into_iter().any(|index| self.peers.get_mut(index).is_some_and(|peer| peer.is_standing()))
+    }
+
+    /// What was said to a peer, or sent through it, goes unanswered: perhaps it is there no more. Nothing else would find out before its path is pinged the next time.
+    pub(in crate::proto) fn doubt(&mut self, now: Instant, index: PeerIndex) {
+        if let Some(session) = self.peers.get_mut(index).and_then(|peer| peer.mesh_session()) {
+            session.path.on_doubt(now);
+            self.settle(now, index);
+        }
     }
 
     /// A standing peer did not answer: another one takes its place for now.

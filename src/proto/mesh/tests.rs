@@ -419,7 +419,7 @@ fn a_time_that_is_over_does_not_keep_the_node_busy_while_a_session_is_pending_or
     let peer = pair.a.node.peers.get_mut(PeerIndex(0)).unwrap();
     assert!(peer.has_pending());
     peer.set_standing(true);
-    peer.on_not_found(now - Duration::from_secs(31));
+    peer.on_not_found(now - Duration::from_secs(31), false);
     assert!(peer.deadline(holding).is_none_or(|at| at > now), "an attempt would be no use yet");
     peer.sessions.clear();
     assert!(peer.deadline(holding).is_some_and(|at| at <= now));

@@ -145,7 +145,7 @@ impl Paths {
         }
         if self.candidates.len() >= MAX_CANDIDATES {
             // Of those that never answered, the oldest makes room; not a relay, of which there are few, and which are what is left when nothing else answers, before it was asked.
-            let dispensable = |old: &Candidate| !old.proven && (!old.is_relayed() || old.is_over());
+            let dispensable = |old: &Candidate| !old.proven && (!old.is_relayed() || old.is_over() || old.failures > 0);
             let Some(position) = self.candidates.iter().skip(1).position(dispensable) else { return };
             self.candidates.remove(position + 1);
         }
@@ -325,7 +325,7 @@ impl Paths {
     pub(crate) fn on_network_changed(&mut self, now: Instant) {
         (self.doubt, self.rested_until) = (None, None);
         for known in &mut self.candidates {
-            known.link.local = None;
+            (known.link.local, known.failures) = (None, 0);
             known.retry(now);
         }
         self.on_doubt(now);
@@ -380,9 +380,9 @@ impl Paths {
             known.on_died(now);
         }
         if due > 0 && known.has_failed() {
-            // Worth another round only where what there is goes through others.
+            // Worth another round only where what there is goes through others; but a relay may be needed at any time, and troubles no stranger.
             let wait = RETRY.saturating_mul(1 << known.failures.min(8)).min(MAX_RETRY);
-            let again = others && is_relayed && !known.is_relayed();
+            let again = others && (is_relayed || known.is_relayed());
             known.failures = known.failures.saturating_add(1);
             known.unanswered = 0;
             known.next_at = again.then(|| now + wait);

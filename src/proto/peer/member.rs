@@ -7,12 +7,15 @@ use super::{Holding, Peer, hold};
 use crate::base::{Link, PeerIndex, Rng};
 use crate::proto::capacity::Capacity;
 use crate::proto::handshake::initiator::Initiator;
+use crate::proto::hop;
 use crate::proto::mesh::Contact;
 use crate::proto::session::Session;
 
 /// A standing peer that does not answer is left alone for so long, and twice as long each time.
 const AWAY: Duration = Duration::from_secs(30);
 const MAX_AWAY: Duration = Duration::from_secs(900);
+/// Who has no introducer at all can be found by nobody.
+const MAX_ALONE: Duration = Duration::from_secs(60);
 /// Addresses at which a peer has announced itself: one host has some for each version of IP.
 const NEARBY: usize = 4;
 
@@ -201,11 +204,27 @@ impl Peer {
         (self.away_until, self.times_away) = (None, 0);
     }
 
-    /// Nobody and nothing has led to it.
-    pub(crate) fn on_not_found(&mut self, now: Instant) {
-        let wait = AWAY.saturating_mul(1 << self.times_away.min(8)).min(MAX_AWAY);
+    /// Nobody and nothing has led to it. A search and the greetings beside it fail for one reason, and count once.
+    pub(crate) fn on_not_found(&mut self, now: Instant, alone: bool) {
+        if self.is_away(now) {
+            return;
+        }
+        let limit = if alone { MAX_ALONE } else { MAX_AWAY };
+        let wait = AWAY.saturating_mul(1 << self.times_away.min(8)).min(limit);
         self.times_away = self.times_away.saturating_add(1);
         self.away_until = Some(now + wait);
+    }
+
+    /// It was not found, and is left alone for a while.
+    pub(crate) fn is_away(&self, now: Instant) -> bool {
+        self.away_until.is_some_and(|until| now < until)
+    }
+
+    /// The relay through which packets go that nothing answers any more.
+    pub(crate) fn silent_relay(&self, now: Instant) -> Option<PeerIndex> {
+        let lost = self.lost_at().is_some_and(|at| now >= at);
+        let session = self.session(self.active?).filter(|_| lost)?;
+        hop::through(session.path.remote()).map(|(relay, _)| relay)
     }
 
     /// The operator wants to know how long a ping takes.

@@ -260,10 +260,11 @@ impl Peer {
 
     /// Timers of the peer, its attempt and its sessions.
     ///
-    /// `holding` is how often paths are pinged, if there are others to be introduced to.
+    /// `alone`: no introducer is connected. `holding` is how often paths are pinged, if there are others to be introduced to.
     pub(crate) fn handle_timeout(
         &mut self,
         now: Instant,
+        alone: bool,
         holding: Option<Holding>,
         local: &Local,
         rng: &mut Rng,
@@ -272,7 +273,7 @@ impl Peer {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now)) {
             self.attempt = None;
             self.forgive();
-            self.on_not_found(now);
+            self.on_not_found(now, alone);
             let lost = self.contact_mut().map_or(0, |contact| std::mem::take(&mut contact.backlog).len() as u64);
             self.drops.count_many(Dropped::WaitedTooLong, lost);
             events.push(Event::Unreachable { peer: self.index });

@@ -233,10 +233,7 @@ impl Node {
         if seeking.is_over(now) {
             contact.seeking = None;
             contact.step(now, Step::GaveUp);
-            peer.on_not_found(now);
-            if !peer.is_greeting() {
-                self.events.push(Event::Unreachable { peer: index });
-            }
+            self.give_up(now, index);
             return;
         }
         seeking.next_at = now + LOOK;
@@ -246,6 +243,19 @@ impl Node {
         }
         self.enlist(now, index);
         self.advance(now, index);
+    }
+
+    /// Nobody knows the peer.
+    fn give_up(&mut self, now: Instant, index: PeerIndex) {
+        let alone = self.is_alone();
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        peer.on_not_found(now, alone);
+        if !peer.is_greeting() {
+            self.events.push(Event::Unreachable { peer: index });
+        }
+        if peer.is_standing() {
+            self.on_away(now);
+        }
     }
 
     /// A session waits for its confirmation: relays that come meanwhile are ways to that, and more of them are called.
@@ -311,17 +321,18 @@ impl Node {
         all.into_iter().map(|(_, _, _, index)| index).collect()
     }
 
-    /// The member that rendezvous hashing names for the target, and with which there is no session yet, is called.
+    /// Members that rendezvous hashing names for the target, and with which there is no session, are called: those that do not answer are left out by the target, too, so it is the next that know it.
     fn call_introducers(&mut self, now: Instant, target: PeerIndex) {
         let Some(id) = self.peers.get_mut(target).map(|peer| peer.id) else { return };
-        let mut best: Vec<(u64, PeerIndex)> = Vec::new();
+        let mut best: Vec<(bool, u64, PeerIndex)> = Vec::new();
         for index in self.mesh.introducers.clone().into_iter().filter(|index| *index != target) {
             if let Some(peer) = self.peers.get_mut(index).filter(|peer| !peer.is_connected()) {
-                best.push((self.local.net.rank(&id, &peer.id), index));
+                let is_fresh = !peer.is_greeting() && !peer.is_away(now);
+                best.push((is_fresh, self.local.net.rank(&id, &peer.id), index));
             }
         }
         best.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, index) in best.into_iter().take(MAX_INTRODUCERS) {
+        for (_, _, index) in best.into_iter().take(MAX_INTRODUCERS) {
             if let Some(peer) = self.peers.get_mut(index) {
                 peer.greet(now, &mut self.rng);
                 self.settle(now, index);

@@ -112,8 +112,11 @@ impl Node {
             seeking.call_at = seeking.call_at.min(now);
         }
         let call = seeking.takes_call(now);
-        if let Some(contact) = peer.contact_mut() {
-            silent.into_iter().for_each(|introducer| contact.step(now, Step::NoAnswer(introducer)));
+        for introducer in silent {
+            if let Some(contact) = self.peers.get_mut(target).and_then(Peer::contact_mut) {
+                contact.step(now, Step::NoAnswer(introducer));
+            }
+            self.doubt(now, introducer);
         }
         for (introducer, frame) in repeat {
             if let Some(peer) = self.peers.get_mut(introducer).filter(|peer| peer.is_connected()) {
