@@ -38,6 +38,8 @@ pub(super) const QUESTIONS: Rate = Rate { per_second: 10, burst: 40 };
 pub(super) const NAMED: Rate = Rate { per_second: 2, burst: 48 };
 /// Beyond that burst each costs so many datagrams of its own: it has no more sent to others than it sends itself (six pings of 64 bytes; the shortest datagram of a session has 32).
 const DATAGRAMS_AN_ADDRESS: u64 = 12;
+/// How often it may begin or cease to relay and to introduce: each change is work for all searches and sessions.
+pub(super) const OFFERS: Rate = Rate { per_second: 1, burst: 4 };
 /// How often it is greeted at once because it announced itself elsewhere.
 pub(super) const NEWCOMERS: Rate = Rate { per_second: 1, burst: 2 };
 
@@ -91,6 +93,8 @@ pub(crate) struct Contact {
     pub(super) introductions: Bucket,
     pub(super) asked_for: Bucket,
     pub(super) questions: Bucket,
+    /// Changes of what it does for others.
+    pub(super) offers: Bucket,
     named: Bucket,
     named_in_all: u64,
     pub(super) newcomers: Bucket,

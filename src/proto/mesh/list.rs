@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::contact::QUESTIONS;
+use super::contact::{OFFERS, QUESTIONS};
 use super::frame::MeshFrame;
 use super::{MAX_LOCAL, predict};
 use crate::base::{Link, PeerId, PeerIndex};
@@ -337,21 +337,33 @@ impl Node {
     /// What a peer says of itself, and where it sees this node.
     pub(super) fn on_about(&mut self, now: Instant, from: PeerIndex, flags: u8, nonce: [u8; 16], seen: SocketAddr) {
         let Some(peer) = self.peers.get_mut(from) else { return };
-        let relays = (flags & ABOUT_RELAYS != 0).then(|| Capacity::from_flags(flags));
-        let is_news = peer.set_relay(relays);
         let is_standing = peer.is_standing();
         let contact = peer.contact();
         contact.on_nonce(now, nonce);
-        let introduces = flags & ABOUT_INTRODUCES != 0;
-        let knew = std::mem::replace(&mut contact.introduces, introduces);
         contact.seen = Some(seen).filter(|seen| seen.port() != 0);
-        // It may have been away, and given up as a way.
-        if let Some(capacity) = relays.filter(|_| is_news || !knew) {
+        let relays = (flags & ABOUT_RELAYS != 0).then(|| Capacity::from_flags(flags));
+        self.on_offers(now, from, relays, flags & ABOUT_INTRODUCES != 0);
+        self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
+    }
+
+    /// What a peer does for others. It says so whenever it likes; only what has changed is news, to those who search and to sessions in use, and not too often.
+    fn on_offers(&mut self, now: Instant, from: PeerIndex, relays: Option<Capacity>, introduces: bool) {
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let knew = (peer.relay_capacity(), peer.contact().introduces);
+        if knew == (relays, introduces) {
+            return;
+        }
+        if !peer.contact().offers.take(now, OFFERS) {
+            peer.drops.count(Dropped::RateLimited);
+            return;
+        }
+        peer.set_relay(relays);
+        peer.contact().introduces = introduces;
+        // With a new session it has been away, perhaps, and given up as a way.
+        if let Some(capacity) = relays {
             self.offer_relay(now, from, capacity);
         }
-        self.on_observed(now, from, Some(seen).filter(|seen| seen.port() != 0), is_standing);
-        // Only that is news to those who search: it says something of itself whenever it likes.
-        if introduces && !knew {
+        if introduces && !knew.1 {
             self.on_introducer(now, from);
         }
     }

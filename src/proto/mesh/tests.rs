@@ -6,6 +6,7 @@ use super::*;
 use crate::crypto::keys::{EphemeralSecret, IdentitySecret};
 use crate::crypto::mesh::{Introduced, PunchedBy};
 use crate::crypto::secret::Secret;
+use crate::proto::capacity::Capacity;
 use crate::proto::command::{NodeConfig, PeerConfig};
 use crate::proto::event::Event;
 use crate::proto::handshake::{Local, responder};
@@ -144,6 +145,21 @@ fn a_peer_that_sees_this_node_elsewhere_all_the_time_is_not_told_to_everybody_ea
     pair.run(Duration::from_secs(120));
     let candidates = pair.b.node.own_candidates(A);
     assert_eq!(pair.b.node.peers.get_mut(A).unwrap().contact().candidates, Some(candidates), "the last word is told");
+}
+
+#[test]
+fn a_peer_that_relays_more_and_less_all_the_time_is_not_listened_to() {
+    let mut pair = members(&[Side::A]);
+    for number in 0..100u8 {
+        pair.tell_b(Record::About { flags: 3 | number << 4, nonce: &[1; 16], seen: somewhere(1) });
+        pair.run(Duration::from_millis(10));
+    }
+    let peer = pair.b.node.peers.get_mut(A).unwrap();
+    assert!(peer.drops.of(Dropped::RateLimited) >= 93, "each change is work for all sessions");
+    pair.run(Duration::from_secs(2));
+    pair.tell_b(Record::About { flags: 0x93, nonce: &[1; 16], seen: somewhere(1) });
+    let peer = pair.b.node.peers.get_mut(A).unwrap();
+    assert_eq!(peer.relay_capacity(), Some(Capacity::from_flags(0x90)), "later it is");
 }
 
 #[test]

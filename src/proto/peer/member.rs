@@ -106,9 +106,8 @@ impl Peer {
         self.relays
     }
 
-    /// True if it relays now, and did not before, or not as much, or more.
-    pub(crate) fn set_relay(&mut self, relays: Option<Capacity>) -> bool {
-        std::mem::replace(&mut self.relays, relays) != relays && relays.is_some()
+    pub(crate) fn set_relay(&mut self, relays: Option<Capacity>) {
+        self.relays = relays;
     }
 
     /// Something of this node is new to it.
