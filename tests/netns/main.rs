@@ -18,6 +18,7 @@ mod fragments;
 mod gateway;
 mod hostile;
 mod life;
+mod link;
 mod loss;
 mod narrow;
 mod nat;
