@@ -14,6 +14,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "the modules of a test have no users outside")]
 
 mod class;
+mod commands;
 mod fragments;
 mod gateway;
 mod hostile;

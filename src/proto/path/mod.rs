@@ -138,6 +138,9 @@ impl Paths {
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.is_same_way(link)) {
+            if candidate::says_more(kind, known.kind) {
+                known.kind = kind;
+            }
             if known.wants_retry(now + GRACE) {
                 known.retry(now);
             }
@@ -486,7 +489,12 @@ impl Paths {
             is_proven: known.proven,
             rtt: known.rtt,
             heard: known.heard.map(|at| now.saturating_duration_since(at)),
-            unanswered: if known.is_over() { FORGET } else { known.unanswered },
+            // Between two rounds of pings, those of the last one are what there is to tell.
+            unanswered: if known.is_over() || known.failures > 0 && known.unanswered == 0 {
+                FORGET
+            } else {
+                known.unanswered
+            },
         });
         statuses.collect()
     }

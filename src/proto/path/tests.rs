@@ -315,6 +315,38 @@ fn an_introduced_peer_is_where_it_is_heard_first() {
 }
 
 #[test]
+fn whether_an_address_is_heard_or_named_first_makes_no_difference() {
+    let kinds = |peer: &Peer| peer.paths.status(peer.now).iter().map(|path| path.kind).collect::<Vec<_>>();
+    let mut peer = Peer::new(link(1));
+    peer.paths.hear(peer.now, link(2));
+    assert_eq!(kinds(&peer), [CandidateKind::Heard; 2]);
+    peer.add(link(2));
+    assert_eq!(kinds(&peer)[1], CandidateKind::Observed);
+    for port in [2, 3] {
+        peer.paths.add(peer.now, link(port), CandidateKind::Mapped);
+        peer.add(link(port));
+        peer.paths.hear(peer.now, link(port));
+    }
+    assert_eq!(kinds(&peer), [CandidateKind::Heard, CandidateKind::Mapped, CandidateKind::Mapped]);
+    peer.run(10_000);
+    let pings = |port| peer.pings.iter().filter(|(_, to, _)| *to == link(port).remote).count();
+    assert_eq!((pings(2), pings(3)), (6, 6));
+}
+
+#[test]
+fn an_address_that_was_asked_in_vain_is_not_told_as_one_that_was_never_asked() {
+    let mut peer = Peer::new(relayed());
+    peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 20_000), others: true });
+    peer.add(link(2));
+    let unanswered = |peer: &Peer| peer.paths.status(peer.now)[1].unanswered;
+    assert_eq!(unanswered(&peer), 0);
+    for second in 1..60 {
+        peer.run(1000);
+        assert!(unanswered(&peer) >= 1, "after {second} s");
+    }
+}
+
+#[test]
 fn packets_from_an_address_that_does_not_answer_have_it_asked_by_four_pings_however_many_they_are() {
     let mut peer = Peer::new(link(1));
     for number in 0..140 {
