@@ -45,8 +45,9 @@ const MAX_GRACE: Duration = Duration::from_millis(600);
 const LOST: Duration = Duration::from_secs(1);
 /// After a doubt that was unfounded, the next one waits this long: traffic one way is doubtful all the time.
 const REST: Duration = Duration::from_millis(700);
-/// A primary that answered so recently is not in doubt because packets come from elsewhere.
-const WORKS: Duration = Duration::from_secs(2);
+/// A primary that answered so recently is not in doubt because packets come from elsewhere. Where the two ends send on different paths, nothing else tells that the own one has died: no
+/// longer than a rest, so that it is left within a second all the same.
+const WORKS: Duration = REST;
 /// After a round of pings without an answer, the next one waits this long, and twice as long each time.
 const RETRY: Duration = Duration::from_secs(10);
 const MAX_RETRY: Duration = Duration::from_secs(120);

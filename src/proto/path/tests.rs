@@ -200,6 +200,31 @@ fn a_dead_primary_is_left_within_half_a_second_of_doubt_for_one_that_is_warm() {
     assert_eq!(peer.paths.link(), link(1));
 }
 
+/// So user data is never without an answer, whatever becomes of what is sent.
+#[test]
+fn a_dead_primary_is_left_within_a_second_though_the_peer_goes_on_sending_on_another_path() {
+    let go_on = |peer: &mut Peer, ms: u32| {
+        for _ in 0..ms / 10 {
+            peer.paths.on_packet(peer.now, relayed_by(2), true);
+            peer.run(10);
+        }
+    };
+    for before in (7000..9000).step_by(170) {
+        let mut peer = Peer::new(relayed());
+        peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 20_000), others: true });
+        peer.answer(relayed_by(2), 20);
+        peer.add(relayed_by(2));
+        go_on(&mut peer, before);
+        assert!(peer.moves.is_empty(), "while it works, nothing moves");
+        assert!(peer.pings.len() < 40, "{} pings", peer.pings.len());
+        peer.silence(relayed());
+        let died = peer.now - peer.start;
+        go_on(&mut peer, 1500);
+        let (moved, what) = peer.moves.pop().expect("the dead path is left");
+        assert!(what.died && moved - died < MS * 1000, "after {:?}", moved - died);
+    }
+}
+
 #[test]
 fn doubt_about_a_path_that_works_costs_a_ping_and_moves_nothing() {
     let mut peer = Peer::new(link(1));
