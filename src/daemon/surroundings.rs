@@ -106,12 +106,18 @@ impl Surroundings {
     fn on_networks(&mut self, networks: Networks, commands: &mut Vec<Command>) {
         let is_first = self.networks.is_none();
         let moved = self.networks.as_ref().is_some_and(|before| networks.has_moved_since(before));
+        let before = self.networks.as_ref().map_or(&[][..], |before| &before.lans);
+        let joined = networks.lans.iter().any(|lan| !before.contains(lan));
         if let Some(neighbours) = &mut self.neighbours {
             neighbours.listen_on(&networks.lans);
         }
         tracing::debug!(addresses = ?networks.addresses, "the host's networks");
         self.networks = Some(networks);
         commands.extend(self.tell());
+        // An address that counts on the link alone is none that the node is told.
+        if joined && self.neighbours.is_some() {
+            commands.push(Command::LinkJoined);
+        }
         if moved || is_first {
             self.on_moved();
         }
@@ -207,6 +213,24 @@ mod tests {
             ip("route add default via 192.0.2.9");
             let last = until(&mut surroundings, |command| matches!(command, Command::NetworkChanged)).await;
             assert_eq!(last.len(), 1, "the addresses are the same: {last:?}");
+        });
+    }
+
+    #[test]
+    fn neighbours_are_told_as_soon_as_there_is_an_address_of_the_link() {
+        in_namespace(|| async {
+            let wishes = Wishes { lan_discovery: true, ..Wishes::default() };
+            let mut surroundings = Surroundings::new(0, PORT, wishes);
+            let is_joined = |command: &Command| matches!(command, Command::LinkJoined);
+            ip("addr flush dev eth0");
+            until(
+                &mut surroundings,
+                |command| matches!(command, Command::SetLocal { addresses } if addresses.is_empty()),
+            )
+            .await;
+            ip("addr add fe80::1/64 dev eth0 nodad");
+            let then = until(&mut surroundings, is_joined).await;
+            assert!(then.iter().all(is_joined), "{then:?}");
         });
     }
 

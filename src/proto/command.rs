@@ -97,6 +97,8 @@ pub enum Command {
     },
     /// The network of the host has changed, or the host has slept: every path is in doubt (PROTOCOL §8.7).
     NetworkChanged,
+    /// The host is on a link on which it was not before, or has an address there that it did not have: who is there is to be told (PROTOCOL §12.7).
+    LinkJoined,
     /// A datagram came by multicast on the link: perhaps a member is there (PROTOCOL §12.7).
     Announced {
         /// Its source.

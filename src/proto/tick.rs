@@ -46,6 +46,7 @@ impl Node {
             Command::TooBig { remote, len } => self.on_too_big(now, remote, len),
             Command::SetLocal { addresses } => self.set_local(now, addresses),
             Command::NetworkChanged => self.on_network_changed(now),
+            Command::LinkJoined => self.on_link_joined(now),
             Command::Announced { from, datagram } => self.on_announced(now, from, &datagram),
             Command::Ping { peer: index, number } => {
                 if let Some(peer) = self.peers.get_mut(index).filter(|_| !self.stopping) {

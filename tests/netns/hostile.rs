@@ -8,7 +8,7 @@ use handfast::base::Rng;
 use crate::support::capture::Datagram;
 use crate::support::intruder::Intruder;
 use crate::support::lab::{Family, Lab, Setup};
-use crate::support::{eventually, seconds};
+use crate::support::{PORT, eventually, seconds};
 
 #[test]
 fn a_node_is_silent_to_who_does_not_know_its_key() {
@@ -180,5 +180,8 @@ fn a_session_survives_a_million_datagrams_of_garbage_under_load() {
     a.ping(b.v4()).assert_all_answered();
     b.ping(a.v4()).assert_all_answered();
     assert!(b.session_age(a) > age, "the session was replaced");
-    assert_eq!(b.status().peer("a").endpoint(), Some(lab.endpoint(a)));
+    // Where the flood fills the socket of one version of IP, packets may go by the other.
+    let endpoint = b.status().peer("a").endpoint().expect("an endpoint");
+    let is_own = [Family::V4, Family::V6].iter().any(|family| family.address(a.number) == endpoint.ip());
+    assert!(is_own && endpoint.port() == PORT, "{endpoint}");
 }

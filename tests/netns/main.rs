@@ -14,10 +14,12 @@
 #![allow(unreachable_pub, missing_docs, reason = "the modules of a test have no users outside")]
 
 mod class;
+mod commands;
 mod fragments;
 mod gateway;
 mod hostile;
 mod life;
+mod link;
 mod loss;
 mod narrow;
 mod nat;

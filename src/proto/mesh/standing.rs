@@ -165,6 +165,11 @@ impl Node {
         }
     }
 
+    /// There are neighbours who have not been told.
+    pub(in crate::proto) fn on_link_joined(&mut self, now: Instant) {
+        self.mesh.announce_at = Some(now);
+    }
+
     /// The host has another network, or has slept.
     pub(in crate::proto) fn on_network_changed(&mut self, now: Instant) {
         self.mesh.announce_at = Some(now);

@@ -171,6 +171,20 @@ impl Candidate {
     }
 }
 
+/// Whether one kind says more of an address than another, so that it makes no difference which came first. Packets come from anywhere; an introducer does not say whence it knows an address.
+pub(super) fn says_more(one: CandidateKind, other: CandidateKind) -> bool {
+    let detail = |kind| match kind {
+        CandidateKind::Heard => 0,
+        CandidateKind::Observed => 1,
+        CandidateKind::Local
+        | CandidateKind::Mapped
+        | CandidateKind::Configured
+        | CandidateKind::Predicted
+        | CandidateKind::Relayed => 2,
+    };
+    detail(one) > detail(other)
+}
+
 /// Whether `one` should replace `other`, which works. Direct before relayed; the own network before any other; then the round trip, with hysteresis: through a relay,
 /// with the time that it takes to get 64 KiB through, so that a near relay that gives little is not preferred to a farther one that gives much.
 pub(super) fn is_better(one: &Candidate, other: &Candidate) -> bool {

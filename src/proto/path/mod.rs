@@ -45,8 +45,9 @@ const MAX_GRACE: Duration = Duration::from_millis(600);
 const LOST: Duration = Duration::from_secs(1);
 /// After a doubt that was unfounded, the next one waits this long: traffic one way is doubtful all the time.
 const REST: Duration = Duration::from_millis(700);
-/// A primary that answered so recently is not in doubt because packets come from elsewhere.
-const WORKS: Duration = Duration::from_secs(2);
+/// A primary that answered so recently is not in doubt because packets come from elsewhere. Where the two ends send on different paths, nothing else tells that the own one has died: no
+/// longer than a rest, so that it is left within a second all the same.
+const WORKS: Duration = REST;
 /// After a round of pings without an answer, the next one waits this long, and twice as long each time.
 const RETRY: Duration = Duration::from_secs(10);
 const MAX_RETRY: Duration = Duration::from_secs(120);
@@ -138,6 +139,9 @@ impl Paths {
     /// The peer may also be there.
     pub(crate) fn add(&mut self, now: Instant, link: Link, kind: CandidateKind) {
         if let Some(known) = self.candidates.iter_mut().find(|known| known.link.is_same_way(link)) {
+            if candidate::says_more(kind, known.kind) {
+                known.kind = kind;
+            }
             if known.wants_retry(now + GRACE) {
                 known.retry(now);
             }
@@ -486,7 +490,12 @@ impl Paths {
             is_proven: known.proven,
             rtt: known.rtt,
             heard: known.heard.map(|at| now.saturating_duration_since(at)),
-            unanswered: if known.is_over() { FORGET } else { known.unanswered },
+            // Between two rounds of pings, those of the last one are what there is to tell.
+            unanswered: if known.is_over() || known.failures > 0 && known.unanswered == 0 {
+                FORGET
+            } else {
+                known.unanswered
+            },
         });
         statuses.collect()
     }

@@ -200,6 +200,31 @@ fn a_dead_primary_is_left_within_half_a_second_of_doubt_for_one_that_is_warm() {
     assert_eq!(peer.paths.link(), link(1));
 }
 
+/// So user data is never without an answer, whatever becomes of what is sent.
+#[test]
+fn a_dead_primary_is_left_within_a_second_though_the_peer_goes_on_sending_on_another_path() {
+    let go_on = |peer: &mut Peer, ms: u32| {
+        for _ in 0..ms / 10 {
+            peer.paths.on_packet(peer.now, relayed_by(2), true);
+            peer.run(10);
+        }
+    };
+    for before in (7000..9000).step_by(170) {
+        let mut peer = Peer::new(relayed());
+        peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 20_000), others: true });
+        peer.answer(relayed_by(2), 20);
+        peer.add(relayed_by(2));
+        go_on(&mut peer, before);
+        assert!(peer.moves.is_empty(), "while it works, nothing moves");
+        assert!(peer.pings.len() < 40, "{} pings", peer.pings.len());
+        peer.silence(relayed());
+        let died = peer.now - peer.start;
+        go_on(&mut peer, 1500);
+        let (moved, what) = peer.moves.pop().expect("the dead path is left");
+        assert!(what.died && moved - died < MS * 1000, "after {:?}", moved - died);
+    }
+}
+
 #[test]
 fn doubt_about_a_path_that_works_costs_a_ping_and_moves_nothing() {
     let mut peer = Peer::new(link(1));
@@ -312,6 +337,38 @@ fn an_introduced_peer_is_where_it_is_heard_first() {
     assert!(!paths.on_packet(now, link(3), true), "from now on an address has to prove itself");
     assert!(!paths.rotate(now));
     assert_eq!(paths.link(), relayed());
+}
+
+#[test]
+fn whether_an_address_is_heard_or_named_first_makes_no_difference() {
+    let kinds = |peer: &Peer| peer.paths.status(peer.now).iter().map(|path| path.kind).collect::<Vec<_>>();
+    let mut peer = Peer::new(link(1));
+    peer.paths.hear(peer.now, link(2));
+    assert_eq!(kinds(&peer), [CandidateKind::Heard; 2]);
+    peer.add(link(2));
+    assert_eq!(kinds(&peer)[1], CandidateKind::Observed);
+    for port in [2, 3] {
+        peer.paths.add(peer.now, link(port), CandidateKind::Mapped);
+        peer.add(link(port));
+        peer.paths.hear(peer.now, link(port));
+    }
+    assert_eq!(kinds(&peer), [CandidateKind::Heard, CandidateKind::Mapped, CandidateKind::Mapped]);
+    peer.run(10_000);
+    let pings = |port| peer.pings.iter().filter(|(_, to, _)| *to == link(port).remote).count();
+    assert_eq!((pings(2), pings(3)), (6, 6));
+}
+
+#[test]
+fn an_address_that_was_asked_in_vain_is_not_told_as_one_that_was_never_asked() {
+    let mut peer = Peer::new(relayed());
+    peer.paths.set_upkeep(peer.now, Upkeep { primary: Some(MS * 20_000), others: true });
+    peer.add(link(2));
+    let unanswered = |peer: &Peer| peer.paths.status(peer.now)[1].unanswered;
+    assert_eq!(unanswered(&peer), 0);
+    for second in 1..60 {
+        peer.run(1000);
+        assert!(unanswered(&peer) >= 1, "after {second} s");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod recording;
 pub mod site;
 pub mod status;
 pub mod steady;
+pub mod ticks;
 pub mod traffic;
 
 use std::io::Write as _;

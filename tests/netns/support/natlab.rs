@@ -21,7 +21,10 @@ use super::namespace::Namespace;
 use super::nat::Nat;
 use super::node::Node;
 use super::status::Path;
-use super::{PORT, becomes_true, lab, seconds};
+use super::{PORT, becomes_true, eventually, lab, seconds};
+
+/// The number of the home to which a node may move.
+const SPARE: u8 = 2;
 
 /// What the Internet begins to drop when direct ways are to be closed.
 const ONLY_BY_RELAYS: &str = "
@@ -149,23 +152,44 @@ impl Home {
         if self.access.nat.keeps_addresses() { 28 } else { 24 }
     }
 
-    /// Joins a host to the network inside as its address `host`.
-    pub fn plug(&self, node: &Node, host: u8) {
-        let port = format!("port-{}", node.name);
-        self.router.run(&format!("ip link add {port} type veth peer name eth0 netns {}", node.host.name()));
+    /// The interface of a host that is joined to it: whoever comes to the spare home has another one before he loses the first.
+    fn interface(&self) -> &'static str {
+        if self.number == SPARE { "eth1" } else { "eth0" }
+    }
+
+    /// Joins a host to the network inside.
+    fn plug(&self, node: &Node) {
+        let (port, interface) = (format!("port-{}", node.name), self.interface());
+        self.router.run(&format!("ip link add {port} type veth peer name {interface} netns {}", node.host.name()));
         self.router.run(&format!("ip link set {port} master lan up"));
-        node.host.run("ip link set eth0 up");
+        node.host.run(&format!("ip link set {interface} up"));
+    }
+
+    /// Waits until packets of a host that is joined get through: the kernel may take a second until a new port of a bridge forwards.
+    #[track_caller]
+    fn wait_for(&self, node: &Node) {
+        eventually(seconds(10), "the port of a host forwards", || {
+            let port = self.router.run(&format!("ip -d link show port-{}", node.name));
+            let interface = node.host.run(&format!("ip link show {}", self.interface()));
+            port.contains("state forwarding") && interface.contains("state UP")
+        });
+    }
+
+    /// Gives a host that is joined its addresses.
+    fn settle(&self, node: &Node, host: u8) {
         self.address(node, host);
         if self.access.ipv6 {
-            node.host.run(&format!("ip addr add {}/64 dev eth0 nodad", self.inside_v6(host)));
-            node.host.run("ip route add default via fe80::1 dev eth0");
+            let interface = self.interface();
+            node.host.run(&format!("ip addr add {}/64 dev {interface} nodad", self.inside_v6(host)));
+            node.host.run(&format!("ip route add default via fe80::1 dev {interface}"));
         }
     }
 
     /// Gives a host that is joined this IPv4 address.
     pub fn address(&self, node: &Node, host: u8) {
-        node.host.run("ip -4 addr flush dev eth0");
-        node.host.run(&format!("ip addr add {}/{} dev eth0", self.inside(host), self.prefix_length()));
+        let interface = self.interface();
+        node.host.run(&format!("ip -4 addr flush dev {interface}"));
+        node.host.run(&format!("ip addr add {}/{} dev {interface}", self.inside(host), self.prefix_length()));
         node.host.run(&format!("ip route replace default via {}", self.inside(1)));
     }
 }
@@ -198,16 +222,17 @@ impl NatLab {
         }
         lab.attach_public(0, &lab.p, 1);
         lab.attach_public(1, &lab.q, 2);
-        for (number, access) in [(0, Some(setup.a)), (1, setup.b), (2, setup.spare)] {
+        for (number, access) in [(0, Some(setup.a)), (1, setup.b), (SPARE, setup.spare)] {
             if let Some(access) = access {
                 let like = if setup.same_addresses && number == 1 { 0 } else { number };
                 lab.homes.push(lab.build_home(&name, number, like, access));
             }
         }
-        lab.homes[0].plug(&lab.a, 2);
-        match setup.b {
-            Some(_) => lab.homes[1].plug(&lab.b, 2),
-            None => lab.homes[0].plug(&lab.b, 3),
+        let of_b = if setup.b.is_some() { (1, 2) } else { (0, 3) };
+        for (node, (home, host)) in [(&lab.a, (0, 2)), (&lab.b, of_b)] {
+            lab.homes[home].plug(node);
+            lab.homes[home].settle(node, host);
+            lab.homes[home].wait_for(node);
         }
         lab.configure(setup);
         lab
@@ -368,10 +393,14 @@ impl NatLab {
         }
     }
 
-    /// Takes `a` off its network and joins it to the spare home.
+    /// Takes `a` off its network, and gives it an address of the spare home, to which it has been joined before.
+    #[track_caller]
     pub fn move_a(&self) {
+        let home = self.homes.last().expect("a spare home");
+        home.plug(&self.a);
+        home.wait_for(&self.a);
         self.a.host.run("ip link del eth0");
-        self.homes.last().expect("a spare home").plug(&self.a, 2);
+        home.settle(&self.a, 2);
     }
 }
 

@@ -222,11 +222,16 @@ impl Node {
         self.try_status().unwrap_or_else(|| panic!("{} does not answer:\n{}", self.name, self.log()))
     }
 
-    /// What `handfast netcheck --json` says, if it answers.
-    pub fn try_netcheck(&self) -> Option<serde_json::Value> {
-        let output =
-            self.host.command(BINARY).args(["netcheck", "--json", "--socket"]).arg(self.socket()).output().ok()?;
-        serde_json::from_slice(&output.stdout).ok()
+    /// What a command of these words prints with `--json`, if it succeeds.
+    pub fn try_json(&self, words: &[&str]) -> Option<serde_json::Value> {
+        let output = Command::new(BINARY).args(words).args(["--json", "--socket"]).arg(self.socket()).output().ok()?;
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    /// The same, which must succeed.
+    #[track_caller]
+    pub fn json(&self, words: &[&str]) -> serde_json::Value {
+        self.try_json(words).unwrap_or_else(|| panic!("{} does not answer to {words:?}:\n{}", self.name, self.log()))
     }
 
     /// What `handfast status` says to a person.

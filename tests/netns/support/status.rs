@@ -71,6 +71,18 @@ pub enum Hop {
     Relay(String),
 }
 
+impl Hop {
+    /// As it stands in all answers.
+    #[track_caller]
+    pub fn parse(hop: &Value) -> Self {
+        match (hop["direct"].as_str(), hop["relay"].as_str()) {
+            (Some(address), None) => Self::Direct(address.parse().expect("an address")),
+            (None, Some(name)) => Self::Relay(name.to_owned()),
+            (Some(_), Some(_)) | (None, None) => panic!("no hop: {hop}"),
+        }
+    }
+}
+
 /// One path of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -84,13 +96,8 @@ pub struct Path {
 impl Path {
     #[track_caller]
     fn parse(path: &Value) -> Self {
-        let hop = match (path["hop"]["direct"].as_str(), path["hop"]["relay"].as_str()) {
-            (Some(address), None) => Hop::Direct(address.parse().expect("an address")),
-            (None, Some(name)) => Hop::Relay(name.to_owned()),
-            (Some(_), Some(_)) | (None, None) => panic!("no hop: {path}"),
-        };
         Self {
-            hop,
+            hop: Hop::parse(&path["hop"]),
             kind: path["kind"].as_str().unwrap_or_else(|| panic!("no kind: {path}")).to_owned(),
             is_primary: path["primary"].as_bool().unwrap_or_else(|| panic!("no primary: {path}")),
             is_proven: path["proven"].as_bool().unwrap_or_else(|| panic!("no proven: {path}")),
