@@ -155,7 +155,8 @@ fn a_peer_that_relays_more_and_less_all_the_time_is_not_listened_to() {
         pair.run(Duration::from_millis(10));
     }
     let peer = pair.b.node.peers.get_mut(A).unwrap();
-    assert!(peer.drops.of(Dropped::RateLimited) >= 93, "each change is work for all sessions");
+    let ignored = peer.drops.of(Dropped::RateLimited);
+    assert!(ignored >= 90, "{ignored}: each change is work for all sessions");
     pair.run(Duration::from_secs(2));
     pair.tell_b(Record::About { flags: 0x93, nonce: &[1; 16], seen: somewhere(1) });
     let peer = pair.b.node.peers.get_mut(A).unwrap();
