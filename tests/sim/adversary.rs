@@ -4,11 +4,11 @@
 
 use std::net::SocketAddr;
 
-use handfast::proto::{CandidateKind, Command, Event};
+use handfast::proto::{CandidateKind, Command, Event, Hop};
 
-use crate::mesh_of::{AMPLE, Mesh, reach};
+use crate::mesh_of::{AMPLE, Mesh, is_direct, primary, reach};
 use crate::nat::Behaviour;
-use crate::world::{Datagram, HostId, Line, World, address, ms, secs, seeds};
+use crate::world::{Datagram, HostId, Line, World, address, mistaken, ms, secs, seeds};
 
 /// Addresses of people who have nothing to do with the mesh.
 fn victims() -> Vec<SocketAddr> {
@@ -223,5 +223,38 @@ fn introductions_at_full_speed_are_bounded_and_others_are_still_introduced() {
         println!(
             "introductions at full speed: {at_target} datagrams and {sessions} sessions in {seconds} s at one target"
         );
+    }
+}
+
+/// One of three introducers has everybody at addresses of somebody else, in its lists and in its introductions.
+#[test]
+fn an_introducer_that_lies_about_others_keeps_nobody_from_them_and_leads_nobody_astray() {
+    for seed in seeds(10) {
+        let mut mesh = Mesh::new(seed, Line::clean(ms(20)), 3, None, &[Behaviour::home(); 6]);
+        mesh.world.liar = Some(mesh.hubs[(seed % 3) as usize]);
+        mesh.start();
+        mesh.world.run_for(secs(5));
+        let homes = mesh.homes.clone();
+        let world = &mut mesh.world;
+        world.strays.clear();
+        let pairs: Vec<_> = (0..6).flat_map(|one| (0..one).map(move |other| (one, other))).collect();
+        for &(one, other) in &pairs {
+            let (one, other) = (homes[one], homes[other]);
+            let took = reach(world, one, other, secs(5));
+            assert!(took.is_some_and(|took| took < ms(500)), "seed {seed}: {one} {other} {took:?}");
+        }
+        world.run_for(secs(10));
+        for &(one, other) in &pairs {
+            let (one, other) = (homes[one], homes[other]);
+            assert!(is_direct(world, one, other), "seed {seed}");
+            let Some(Hop::Direct(address)) = primary(world, one, other) else { panic!("direct") };
+            assert_ne!(address.ip(), mistaken(world.hosts[other].address).ip());
+        }
+        // Some tokens, answers and pings for each member that is said to be there, and one offer, which goes to the first address of an introduction (PROTOCOL §8.1).
+        let astray: Vec<usize> = world.strays.iter().map(|stray| stray.bytes.len()).collect();
+        let long = astray.iter().filter(|&&len| len > 162).count();
+        assert!(long <= pairs.len(), "{astray:?}");
+        assert!(astray.len() <= pairs.len() * 2 * 16, "{} datagrams for {} pairs", astray.len(), pairs.len());
+        is_unharmed(world, homes[0], homes[1]);
     }
 }

@@ -22,6 +22,7 @@ mod lan;
 #[cfg(test)]
 mod line;
 #[cfg(test)]
+mod lists;
 mod long_run;
 #[cfg(test)]
 mod marks;

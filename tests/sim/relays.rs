@@ -164,8 +164,8 @@ fn when_a_relay_forwards_nothing_any_more_another_one_does() {
         assert!(talk(&mut mesh.world, one, other, 200, 100) == 400);
         let Some(handfast::proto::Hop::Relay(relay)) = primary(&mesh.world, one, other) else { panic!("no relay") };
         let lazy = mesh.hubs[relay.slot()];
-        // It keeps its sessions and answers pings, and drops what is for others: it has no limit but zero.
-        mesh.world.hosts[lazy].relay = Some(RelayLimits { bytes_per_second: 0, members: 0 });
+        // It keeps its sessions, answers pings, promises as much as before, and drops what is for others: it serves no member.
+        mesh.world.hosts[lazy].relay = Some(RelayLimits { members: 0, ..AMPLE });
         mesh.world.restart(lazy);
         let mut gap = 0;
         while !{

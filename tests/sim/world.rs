@@ -168,6 +168,8 @@ pub(crate) struct World {
     pub(crate) counts_hops: bool,
     /// Links carry multicast.
     pub(crate) multicast: bool,
+    /// A host that takes everybody for somebody at another address, and says so ([`mistaken`]).
+    pub(crate) liar: Option<HostId>,
 }
 
 impl Drop for World {
@@ -175,6 +177,17 @@ impl Drop for World {
         if std::thread::panicking() {
             eprintln!("{:?} into the world of SIM_SEED={}", self.elapsed(), self.seed);
         }
+    }
+}
+
+/// Where a liar sees who is not a public host himself: at an address of somebody else. The same once more is the true one.
+pub(crate) fn mistaken(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            SocketAddr::new(Ipv4Addr::new(a ^ 8, b, c, d).into(), address.port())
+        }
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -249,6 +262,7 @@ impl World {
             repeats_allowed: false,
             counts_hops: true,
             multicast: true,
+            liar: None,
         }
     }
 

@@ -161,7 +161,7 @@ impl Contact {
     }
 
     /// The last nonce that it gave out itself, for those who ask.
-    pub(super) fn last_nonce(&self) -> [u8; 16] {
+    pub(crate) fn last_nonce(&self) -> [u8; 16] {
         self.nonce.map_or([0; 16], |(nonce, _)| nonce)
     }
 

@@ -20,6 +20,8 @@ use crate::wire::record::Record;
 
 /// Between two pulls of a list whose owner answered.
 const PULL: Duration = Duration::from_secs(300);
+/// Between two pages: no faster than questions are answered.
+const PULL_MORE: Duration = Duration::from_millis(100);
 /// Until a pull that was not answered is repeated.
 const PULL_AGAIN: Duration = Duration::from_secs(5);
 /// Further addresses of one member in the answer to a question, and in an introduction.
@@ -330,7 +332,7 @@ impl Node {
         let asked = self.peers.get_mut(from).filter(|peer| peer.is_standing() && !found);
         if let Some(contact) = asked.and_then(Peer::contact_mut) {
             contact.list.version = contact.list.version.max(version);
-            contact.list.next_at = Some(if flags & MORE != 0 { now } else { now + PULL });
+            contact.list.next_at = Some(now + if flags & MORE != 0 { PULL_MORE } else { PULL });
         }
     }
 

@@ -244,9 +244,11 @@ impl Peer {
         self.contact_mut()?.on_echo(now, cookie)
     }
 
-    /// As others are told of it: where it is and whether it relays.
+    /// As others are told of it: where it is and whether it relays. Nobody can be introduced before it has said its nonce, or through another relay.
     pub(crate) fn listing(&mut self) -> Option<(SocketAddr, bool)> {
         let relay = self.is_relay();
-        self.mesh_session().map(|session| (session.path.remote(), relay))
+        let has_nonce = self.contact_mut().is_some_and(|contact| contact.last_nonce() != [0; 16]);
+        let session = self.mesh_session().filter(|session| has_nonce && !session.path.is_relayed())?;
+        Some((session.path.remote(), relay))
     }
 }

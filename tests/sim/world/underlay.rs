@@ -9,7 +9,7 @@ use handfast::proto::{Command, Dropped, Event, Node};
 use sha2::Digest as _;
 
 use super::ledger::Inbox;
-use super::{Datagram, Host, HostId, SegmentId, World, ms};
+use super::{Datagram, Host, HostId, SegmentId, World, mistaken, ms};
 use crate::line::{Line, Queue};
 use crate::network::{Ascent, INTERNET};
 
@@ -124,11 +124,14 @@ impl World {
 
     fn arrive(&mut self, flight: Flight) -> Result<(), Dropped> {
         let Flight { segment, hops, datagram } = flight;
-        let Datagram { from, to, class, mut bytes } = datagram;
+        let Datagram { mut from, to, class, mut bytes } = datagram;
         let reached = self.network.descend(self.now, segment, from, to, hops);
         let Some((host, to)) = reached.filter(|&(host, _)| self.is_awake(host)) else {
             return Ok(());
         };
+        if self.liar == Some(host) && !self.is_public(from) {
+            from = mistaken(from);
+        }
         if let Some(arrivals) = &mut self.arrivals {
             arrivals.push((host, Datagram { from, to, class, bytes: bytes.clone() }));
         }
@@ -241,7 +244,10 @@ impl World {
             // Closed, or never opened.
             return;
         }
-        let (from, to) = (source.unwrap_or(self.hosts[host].address), link.remote);
+        let (from, mut to) = (source.unwrap_or(self.hosts[host].address), link.remote);
+        if self.liar == Some(host) && !self.is_public(to) {
+            to = mistaken(to);
+        }
         self.sent[host].0 += 1;
         self.sent[host].1 += bytes.len() as u64;
         self.digest.update((self.now - self.start).as_nanos().to_be_bytes());
@@ -268,6 +274,11 @@ impl World {
             Ascent::Stray { source } => self.lose(Datagram { from: source, ..datagram }),
             Ascent::Dropped => {}
         }
+    }
+
+    /// Whether a host itself has this address, and no router.
+    fn is_public(&self, address: SocketAddr) -> bool {
+        self.network.host_at(INTERNET, address).is_some()
     }
 
     fn lose(&mut self, datagram: Datagram) {
