@@ -380,7 +380,7 @@ pub enum Verdict {
 pub struct StepStatus {
     /// Since then.
     pub seconds_ago: f64,
-    /// What, for programs: `wanted`, `greeted`, `asked`, `not_known_by`, `requested`, `acknowledged`, `no_answer`, `introduced`, `connected`, `moved`, `died`, `sprayed` or `gave_up`.
+    /// What, for programs: `wanted`, `greeted`, `asked`, `not_known_by`, `requested`, `acknowledged`, `no_answer`, `introduced`, `answered`, `connected`, `moved`, `died`, `sprayed` or `gave_up`.
     pub step: String,
     /// What, for people.
     pub text: String,

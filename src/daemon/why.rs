@@ -48,6 +48,7 @@ impl Case<'_> {
             | Step::Acknowledged(..)
             | Step::NoAnswer(_)
             | Step::Introduced(_)
+            | Step::Answered(_)
             | Step::Moved(_)
             | Step::Died(_)
             | Step::Sprayed { .. } => None,
@@ -311,6 +312,7 @@ impl Case<'_> {
             Step::Acknowledged(..) => "acknowledged",
             Step::NoAnswer(_) => "no_answer",
             Step::Introduced(_) => "introduced",
+            Step::Answered(_) => "answered",
             Step::Connected(_) => "connected",
             Step::Moved(_) => "moved",
             Step::Died(_) => "died",
@@ -341,6 +343,7 @@ impl Case<'_> {
             Step::Acknowledged(peer, status) => format!("{} answered: status {status}", name(peer)),
             Step::NoAnswer(peer) => format!("{} did not answer", name(peer)),
             Step::Introduced(peer) => format!("the peer answered after {} introduced it", name(peer)),
+            Step::Answered(peer) => format!("the peer was introduced by {}, and was answered", name(peer)),
             Step::Connected(way) => format!("a session was confirmed by way of {}", hop(way)),
             Step::Moved(way) => format!("traffic went over to {}", hop(way)),
             Step::Died(way) => format!("{} stopped answering", hop(way)),
@@ -641,6 +644,7 @@ mod tests {
             (any_peer(), any::<u8>()).prop_map(|(peer, status)| Step::Acknowledged(peer, status % 8)),
             any_peer().prop_map(Step::NoAnswer),
             any_peer().prop_map(Step::Introduced),
+            any_peer().prop_map(Step::Answered),
             any_hop().prop_map(Step::Connected),
             any_hop().prop_map(Step::Moved),
             any_hop().prop_map(Step::Died),

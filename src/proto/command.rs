@@ -183,6 +183,8 @@ pub enum Step {
     NoAnswer(PeerIndex),
     /// The peer was introduced by this introducer, and answered.
     Introduced(PeerIndex),
+    /// The peer asked for this node, was introduced by this introducer, and is being answered.
+    Answered(PeerIndex),
     /// A session was confirmed on this path.
     Connected(Hop),
     /// Traffic went over to this path.

@@ -9,9 +9,9 @@ use super::contact::{ASKERS, Answering, INTRODUCTIONS};
 use super::{MAX_SEEN, MAX_SEEN_OF_ONE, SEEN, Token, predict};
 use crate::base::{Link, PeerId, PeerIndex};
 use crate::crypto::mesh::{Introduced, PunchedBy};
-use crate::proto::command::CandidateKind;
+use crate::proto::command::{CandidateKind, Step};
 use crate::proto::event::Dropped;
-use crate::proto::handshake::responder;
+use crate::proto::handshake::responder::{self, Accepted};
 use crate::proto::hop;
 use crate::proto::node::Node;
 use crate::proto::peer::Peer;
@@ -133,6 +133,20 @@ impl Node {
             return Ok(Some(IntroductionStatus::Accepted));
         }
         let accepted = responder::answer_to(&self.local, asker, ephemeral, &hash, &mut self.rng).map_err(refused)?;
+        self.begin_answer(now, index, from, introduction, accepted);
+        Ok(Some(IntroductionStatus::Accepted))
+    }
+
+    /// Opens the session that an introduction leads to; its answer leaves as soon as may be, and again until the asker is heard.
+    fn begin_answer(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        from: PeerIndex,
+        introduction: &Introduction,
+        accepted: Accepted,
+    ) {
+        let Introduction { ephemeral, asker, address, .. } = introduction;
         let token = |by| self.local.net.punch_token(ephemeral, asker, &self.local.id, by);
         let (own, theirs) = (token(PunchedBy::Target), token(PunchedBy::Asker));
         self.remember_key(now, index, ephemeral);
@@ -150,6 +164,7 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(index) {
             let contact = peer.contact();
             contact.introduced = Some((serial, now));
+            contact.step(now, Step::Answered(from));
             contact.answering = Some(Box::new(Answering {
                 keys: vec![(*ephemeral, from)],
                 answer,
@@ -161,7 +176,6 @@ impl Node {
             }));
         }
         self.settle(now, index);
-        Ok(Some(IntroductionStatus::Accepted))
     }
 
     /// The answer that is under way, and whose session is still half-open.
