@@ -121,8 +121,8 @@ impl PeerTable {
             published.insert(index);
         }
         let listed = peer.listing();
-        if peer.listed.as_deref() != listed.as_ref() {
-            peer.listed = listed.map(Box::new);
+        if peer.listed != listed {
+            peer.listed = listed;
             self.changed.remove(&peer.change);
             self.changes += 1;
             peer.change = self.changes;

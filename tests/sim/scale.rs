@@ -29,7 +29,7 @@ const STANDING: usize = 3;
 /// What a mesh costs.
 #[derive(Debug)]
 struct Cost {
-    /// Bytes a second that an idle member sends, headers included; and those of a hub.
+    /// Bytes a second that an idle member sends and receives, headers included; and those that a hub sends.
     idle: f64,
     hub: f64,
     /// Bytes of a member that is known and not connected: of a new node, and of one that has heard of it for a while.
@@ -126,7 +126,9 @@ fn measure(count: usize) -> Cost {
         (bytes + datagrams * HEADERS) as f64 / time as f64
     };
     let mean = |hosts: &[HostId]| hosts.iter().map(|&host| rate(host)).sum::<f64>() / hosts.len() as f64;
-    let (idle, hub) = (mean(&homes), mean(&hubs));
+    // What hubs send, idle members receive.
+    let hub = mean(&hubs);
+    let idle = mean(&homes) + hub * HUBS as f64 / homes.len() as f64;
     let most = homes.iter().map(|&home| sessions(&world, home)).max().unwrap_or_default();
     // What a node holds besides what any does, and besides what it would if it were connected to nobody.
     let mut besides = |host: HostId| {

@@ -244,11 +244,11 @@ impl Peer {
         self.contact_mut()?.on_echo(now, cookie)
     }
 
-    /// As others are told of it: where it is and whether it relays. Nobody can be introduced before it has said its nonce, or through another relay.
-    pub(crate) fn listing(&mut self) -> Option<(SocketAddr, bool)> {
-        let relay = self.is_relay();
+    /// What others are told of it when it changes: that it can be introduced, and whether it relays. Nobody can be introduced before it has said its nonce, or through another relay. Where it
+    /// is, is told to those who ask for it: routers move members all the time, and what each of them tells to each other grows with the square of their number.
+    pub(crate) fn listing(&mut self) -> Option<bool> {
         let has_nonce = self.contact_mut().is_some_and(|contact| contact.last_nonce() != [0; 16]);
-        let session = self.mesh_session().filter(|session| has_nonce && !session.path.is_relayed())?;
-        Some((session.path.remote(), relay))
+        let is_direct = self.mesh_session().is_some_and(|session| !session.path.is_relayed());
+        (has_nonce && is_direct).then(|| self.is_relay())
     }
 }

@@ -56,8 +56,8 @@ pub(crate) struct Peer {
     search_at: Option<Instant>,
     /// What there is to know of a peer with which this node has or wants to do.
     contact: Option<Box<Contact>>,
-    /// As the peers list has it.
-    pub(super) listed: Option<Box<(SocketAddr, bool)>>,
+    /// As the peers list has it: that it is there, and whether it relays.
+    pub(super) listed: Option<bool>,
     pub(super) change: u32,
     pub(crate) sessions: Vec<Session>,
     /// The session that is sent on.
