@@ -15,9 +15,9 @@ impl Node {
             self.tend_mesh(now);
         }
         let holding = self.peers.holding;
-        let due = self.peers.take_due(now);
-        let alone = !due.is_empty() && self.is_alone();
-        for index in due {
+        for index in self.peers.take_due(now) {
+            // It looks at all sessions, and matters to few timers.
+            let alone = self.peers.get_mut(index).is_some_and(|peer| peer.gives_up(now)) && self.is_alone();
             if let Some(peer) = self.peers.get_mut(index) {
                 let was_away = peer.away_until();
                 let relay = peer.silent_relay(now);

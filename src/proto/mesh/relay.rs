@@ -298,15 +298,16 @@ impl Node {
 
     /// Every relay with a session is a way to a peer that is talked to.
     pub(in crate::proto) fn add_all_relayed_paths(&mut self, now: Instant, index: PeerIndex) {
-        let relays = self.relays();
-        self.add_relayed_paths(now, index, &relays);
+        if self.peers.get_mut(index).is_some_and(|peer| peer.takes_relays()) {
+            let relays = self.relays();
+            self.add_relayed_paths(now, index, &relays);
+        }
     }
 
     fn add_relayed_paths(&mut self, now: Instant, index: PeerIndex, relays: &[(PeerIndex, Capacity)]) {
         let Some(peer) = self.peers.get_mut(index) else { return };
         let tag = self.local.net.tag(&peer.id);
-        // Those that introduce are reached directly, or not at all.
-        if peer.is_standing() || peer.is_relay() || !peer.is_talked_to() {
+        if !peer.takes_relays() {
             return;
         }
         let Some(session) = peer.mesh_session() else { return };

@@ -101,6 +101,11 @@ impl Peer {
         self.relays.is_some()
     }
 
+    /// Whether relays are ways to it: it is talked to. Those that introduce are reached directly, or not at all.
+    pub(crate) fn takes_relays(&self) -> bool {
+        !self.standing && !self.is_relay() && self.is_talked_to()
+    }
+
     /// What it gives each member for which it relays.
     pub(crate) fn relay_capacity(&self) -> Option<Capacity> {
         self.relays

@@ -258,6 +258,11 @@ impl Peer {
         }
     }
 
+    /// Whether its attempt ends now, in vain.
+    pub(crate) fn gives_up(&self, now: Instant) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now))
+    }
+
     /// Timers of the peer, its attempt and its sessions.
     ///
     /// `alone`: no introducer is connected. `holding` is how often paths are pinged, if there are others to be introduced to.
@@ -270,7 +275,7 @@ impl Peer {
         rng: &mut Rng,
         events: &mut Vec<Event>,
     ) {
-        if self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now)) {
+        if self.gives_up(now) {
             self.attempt = None;
             self.forgive();
             self.on_not_found(now, alone);
