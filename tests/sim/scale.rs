@@ -198,8 +198,10 @@ fn growth() {
     let count = std::env::var("SIM_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(100);
     let cost = measure(count);
     println!("row {}", row(count, &cost));
-    // What is not of the size of the mesh is shared out among few in a small one.
-    if count >= 1000 {
+    // The traffic has a budget in a mesh of this size, memory in every one that is large enough for averages.
+    if count == 1000 {
         cost.assert_budgets();
+    } else if count > 1000 {
+        cost.assert_memory();
     }
 }
