@@ -30,7 +30,7 @@ const MEMBERS: [usize; 2] = [0, 2];
 const AWAY: usize = 3;
 
 /// Introductions to one address: burst, and for each second (PROTOCOL §12.3).
-const TO_ONE_ADDRESS: u64 = 8;
+const TO_ONE_ADDRESS: u64 = 16;
 const TO_ONE_ADDRESS_A_SECOND: u64 = 2;
 /// New addresses that one member may say it has.
 const NEW_ADDRESSES: u64 = 48;

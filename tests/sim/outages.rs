@@ -2,7 +2,8 @@
 
 use handfast::proto::Hop;
 
-use crate::mesh_of::{AMPLE, Mesh, primary, reach};
+use crate::line::Rate;
+use crate::mesh_of::{AMPLE, Mesh, is_direct, primary, reach};
 use crate::nat::Behaviour;
 use crate::world::{HostId, Line, World, ms, secs, seeds};
 
@@ -167,5 +168,81 @@ fn the_only_relay_that_has_forgotten_everything_is_greeted_as_soon_as_nothing_go
             waited += 1;
             assert!(waited < 20, "seed {seed}: ten seconds");
         }
+    }
+}
+
+/// Two members of which each was introduced to the other.
+fn introduced(seed: u64) -> Mesh {
+    let mut mesh = Mesh::running(seed, Line::clean(ms(20)), 3, Some(AMPLE), &[Behaviour::home(); 2]);
+    talk(&mut mesh.world, mesh.homes[0], mesh.homes[1], 5);
+    assert!(is_direct(&mesh.world, mesh.homes[0], mesh.homes[1]));
+    mesh
+}
+
+#[test]
+fn two_that_were_cut_off_from_everything_meet_again() {
+    for (seed, seconds) in seeds(3).flat_map(|seed| [2, 20, 200].map(|seconds| (seed, seconds))) {
+        let mut mesh = introduced(seed);
+        let (one, other) = (mesh.homes[0], mesh.homes[1]);
+        mesh.world.part(&[one]);
+        talk(&mut mesh.world, one, other, seconds);
+        mesh.world.heal();
+        for (from, to) in [(one, other), (other, one)] {
+            let took = reach(&mut mesh.world, from, to, secs(10));
+            assert!(took.is_some(), "seed {seed}, after {seconds} s");
+        }
+        talk(&mut mesh.world, one, other, 30);
+        assert!(is_direct(&mesh.world, one, other), "seed {seed}, after {seconds} s");
+    }
+}
+
+#[test]
+fn two_that_were_introduced_meet_again_when_a_clock_has_jumped() {
+    for seed in seeds(5) {
+        let mut mesh = introduced(seed);
+        let (one, other) = (mesh.homes[0], mesh.homes[1]);
+        // Nobody says that the host has slept, so it takes until nothing was answered for 15 s.
+        mesh.world.jump_clock(one, secs(3600));
+        talk(&mut mesh.world, one, other, 25);
+        let since = mesh.world.packets_sent();
+        talk(&mut mesh.world, one, other, 10);
+        mesh.world.run_for(secs(1));
+        assert!(mesh.world.all_delivered_since(since), "seed {seed}");
+        assert!(is_direct(&mesh.world, one, other), "seed {seed}");
+    }
+}
+
+#[test]
+fn members_meet_over_uplinks_that_are_full() {
+    for seed in seeds(5) {
+        let mut mesh = Mesh::running(seed, Line::clean(ms(20)), 3, Some(AMPLE), &[Behaviour::home(); 3]);
+        let homes = mesh.homes.clone();
+        // A megabit a second, and room for a quarter of a second in front of it.
+        for &home in &homes {
+            mesh.world.limit_uplink(home, Some(Rate { bytes_per_second: 125_000, queue: 31_250 }));
+        }
+        // Twice of what it carries goes to the third one.
+        let load = |world: &mut World| {
+            for _ in 0..100 {
+                for &from in &homes[..2] {
+                    for _ in 0..2 {
+                        world.send_sized(from, homes[2], 0, 1200);
+                    }
+                }
+                world.run_for(ms(10));
+            }
+        };
+        load(&mut mesh.world);
+        // Half of what they send is lost, whatever it is.
+        let mut met = [false; 2];
+        for _ in 0..15 {
+            let packets = [mesh.world.send(homes[0], homes[1]), mesh.world.send(homes[1], homes[0])];
+            load(&mut mesh.world);
+            met.iter_mut().zip(packets).for_each(|(met, id)| *met |= mesh.world.is_delivered(id));
+        }
+        assert_eq!(met, [true; 2], "seed {seed}");
+        mesh.world.run_for(secs(1));
+        talk(&mut mesh.world, homes[0], homes[1], 5);
+        assert!(is_direct(&mesh.world, homes[0], homes[1]), "seed {seed}");
     }
 }
