@@ -16,15 +16,12 @@ impl Node {
         }
         let holding = self.peers.holding;
         for index in self.peers.take_due(now) {
-            // It looks at all sessions, and matters to few timers.
-            let alone = self.peers.get_mut(index).is_some_and(|peer| peer.gives_up(now)) && self.is_alone();
+            if self.peers.get_mut(index).is_some_and(|peer| peer.end_attempt(now)) {
+                self.give_up(now, index);
+            }
             if let Some(peer) = self.peers.get_mut(index) {
-                let was_away = peer.away_until();
                 let relay = peer.silent_relay(now);
-                peer.handle_timeout(now, alone, holding, &self.local, &mut self.rng, &mut self.events);
-                if peer.is_standing() && peer.away_until() != was_away {
-                    self.on_away(now);
-                }
+                peer.handle_timeout(now, holding, &self.local, &mut self.rng, &mut self.events);
                 if let Some(relay) = relay {
                     self.doubt(now, relay);
                 }

@@ -67,17 +67,20 @@ fn that_one_member_moves_is_told_to_nobody() {
         let mut mesh = mesh(seed, 3);
         mesh.world.run_for(secs(1000));
         let mover = mesh.homes[3];
-        let hubs = mesh.hubs.clone();
-        let (at_rest, _) = sent_by_others(&mut mesh.world, &[mover], secs(200));
+        let but: Vec<HostId> = mesh.hubs.iter().copied().chain([mover]).collect();
+        let (at_rest, _) = sent_by_others(&mut mesh.world, &but, secs(200));
         // Ten times from one place to another.
         let places = [mesh.lans[3], mesh.lans[4]];
         let mut moved = 0;
         for number in 0..10 {
             mesh.world.move_to(mover, places[(number + 1) % 2]);
-            let but: Vec<HostId> = hubs.iter().copied().chain([mover]).collect();
             moved += sent_by_others(&mut mesh.world, &but, secs(20)).0;
         }
-        assert!(moved <= at_rest, "seed {seed}: {moved} datagrams of {HOMES} members, {at_rest} at rest");
+        // A neighbour greets it where it comes to, and keepalives come as they come; ten datagrams to each would be four hundred.
+        assert!(
+            moved <= at_rest + HOMES as u64,
+            "seed {seed}: {moved} datagrams of {HOMES} members, {at_rest} at rest"
+        );
         let news = mesh.homes.iter().filter(|&&home| mesh.world.session(home, mover).is_some()).count();
         assert_eq!(news, 0, "nobody has taken up a session with it");
     }

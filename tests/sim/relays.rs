@@ -61,7 +61,7 @@ fn the_only_relay_is_found_whichever_of_the_hubs_it_is() {
     }
 }
 
-/// Hardly more is lost on the way to one than to the other, so what counts is what they give.
+/// They are equally far, so what counts is what they give.
 #[test]
 fn of_two_relays_as_far_as_each_other_the_one_that_gives_more_is_taken() {
     for seed in seeds(10) {

@@ -258,31 +258,28 @@ impl Peer {
         }
     }
 
-    /// Whether its attempt ends now, in vain.
-    pub(crate) fn gives_up(&self, now: Instant) -> bool {
-        self.attempt.as_ref().is_some_and(|attempt| attempt.is_over(now))
+    /// Ends the attempt if its time is over, in vain.
+    pub(crate) fn end_attempt(&mut self, now: Instant) -> bool {
+        let is_over = self.attempt.take_if(|attempt| attempt.is_over(now)).is_some();
+        if is_over {
+            self.forgive();
+            let lost = self.contact_mut().map_or(0, |contact| std::mem::take(&mut contact.backlog).len() as u64);
+            self.drops.count_many(Dropped::WaitedTooLong, lost);
+        }
+        is_over
     }
 
     /// Timers of the peer, its attempt and its sessions.
     ///
-    /// `alone`: no introducer is connected. `holding` is how often paths are pinged, if there are others to be introduced to.
+    /// `holding` is how often paths are pinged, if there are others to be introduced to.
     pub(crate) fn handle_timeout(
         &mut self,
         now: Instant,
-        alone: bool,
         holding: Option<Holding>,
         local: &Local,
         rng: &mut Rng,
         events: &mut Vec<Event>,
     ) {
-        if self.gives_up(now) {
-            self.attempt = None;
-            self.forgive();
-            self.on_not_found(now, alone);
-            let lost = self.contact_mut().map_or(0, |contact| std::mem::take(&mut contact.backlog).len() as u64);
-            self.drops.count_many(Dropped::WaitedTooLong, lost);
-            events.push(Event::Unreachable { peer: self.index });
-        }
         let ended: Vec<(Serial, bool, Ended)> = self
             .sessions
             .iter_mut()

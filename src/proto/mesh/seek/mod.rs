@@ -245,8 +245,8 @@ impl Node {
         self.advance(now, index);
     }
 
-    /// Nobody knows the peer.
-    fn give_up(&mut self, now: Instant, index: PeerIndex) {
+    /// Nobody knows the peer, or nobody answers where it was greeted.
+    pub(in crate::proto) fn give_up(&mut self, now: Instant, index: PeerIndex) {
         let alone = self.is_alone();
         let Some(peer) = self.peers.get_mut(index) else { return };
         peer.on_not_found(now, alone);
